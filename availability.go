@@ -1,11 +1,566 @@
 package soultribe
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+const (
+	minSpan  = 15 * time.Minute // of slots and of meetups
+	maxSpan  = 24 * time.Hour
+	maxSlots = 2000 // in one call: more than a year of five a day
+)
 
 // NewSlot is a time in which a person is free: the half-open span [Start, End) of instants, in any
-// Location, and the IANA zone in which the person thinks of it.
+// Location, and the IANA zone in which the person thinks of it. It lasts 15 minutes to 24 hours.
 type NewSlot struct {
 	Start    time.Time `json:"start"`
 	End      time.Time `json:"end"`
 	Timezone string    `json:"timezone"`
+}
+
+// Slot is a stored [NewSlot]. Its times are UTC.
+type Slot struct {
+	ID        SlotID    `json:"id"`
+	UserID    UserID    `json:"user_id"`
+	Start     time.Time `json:"start"`
+	End       time.Time `json:"end"`
+	Timezone  string    `json:"timezone"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// LocalStart returns Start in the slot's zone, or in UTC where the zone is not known, which only a row of
+// another application can have.
+func (s Slot) LocalStart() time.Time { return inZone(s.Start, s.Timezone) }
+
+// LocalEnd returns End in the slot's zone, as LocalStart does.
+func (s Slot) LocalEnd() time.Time { return inZone(s.End, s.Timezone) }
+
+func inZone(t time.Time, zone string) time.Time {
+	loc, err := loadZone(zone)
+	if err != nil {
+		return t.UTC()
+	}
+	return t.In(loc)
+}
+
+// Window is the half-open span of time [Start, End), in UTC where the library made it.
+type Window struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+}
+
+// SlotQuery selects slots by their start, which is in [From, To).
+type SlotQuery struct {
+	From  time.Time // the zero time means after now
+	To    time.Time // the zero time means no end
+	Limit int       // see [PageQuery]
+	After Cursor
+}
+
+// MutualQuery says where to look for the time that two people have in common.
+type MutualQuery struct {
+	From    time.Time     // the zero time means now
+	To      time.Time     // the zero time means 14 days after From; 366 days after it at most
+	AtLeast time.Duration // shorter windows do not count; 0 counts all
+}
+
+// AvailabilityStore keeps the times when people are free. No two slots of one user overlap, whoever
+// writes; adjacent ones are fine.
+type AvailabilityStore interface {
+	// AddSlot stores a slot. It returns ErrInvalid for one that breaks the rules of NewSlot, ErrPast for
+	// one that is over, ErrSlotOverlap where the user has another in that time, and ErrNotFound where
+	// there is no such user. It takes no lock that another slot of the user would wait for.
+	AddSlot(ctx context.Context, actor UserID, slot NewSlot) (Slot, error)
+	// AddSlots stores all of the slots or none, and returns them in the given order. Errors are those of
+	// AddSlot; an *OverlapError (ErrSlotOverlap) says which slot overlaps one stored, or one given before
+	// it. It takes 2,000 slots at most.
+	AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error)
+	// ReplaceSlots deletes the user's slots that start in the window, and stores the given ones, which
+	// must start in it: all or nothing, and with the same result when it is repeated. With no slots it
+	// clears the window. Errors are those of AddSlots. It locks the user.
+	ReplaceSlots(ctx context.Context, actor UserID, window Window, slots []NewSlot) ([]Slot, error)
+	// UpdateSlot gives a slot other times. Errors are those of AddSlot, and ErrNotFound where the slot is
+	// not the user's. It locks the user.
+	UpdateSlot(ctx context.Context, actor UserID, id SlotID, slot NewSlot) (Slot, error)
+	// DeleteSlot removes a slot, or returns ErrNotFound.
+	DeleteSlot(ctx context.Context, actor UserID, id SlotID) error
+	// Slot returns a slot of the user's, or ErrNotFound.
+	Slot(ctx context.Context, actor UserID, id SlotID) (Slot, error)
+	// Slots returns the user's slots in order of start; the zero query those that start after now.
+	Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[Slot], error)
+	// MutualAvailability returns the windows in which both people are free, in order: adjacent slots are
+	// one, confirmed meetups of either are cut out, and what is left is clipped to the horizon. It
+	// returns ErrNotFound unless both users exist. It does not ask whether the two have anything to do
+	// with each other: a service that shows strangers to each other has [MatchStore] for that.
+	MutualAvailability(ctx context.Context, actor, other UserID, q MutualQuery) ([]Window, error)
+}
+
+const slotColumns = "id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at"
+
+type slotStatements struct {
+	addSlot, addSlots, replaceSlots      statement
+	shareUser, holdUser, clearSlots      statement
+	updateSlot, deleteSlot               statement
+	slot, slots                          statement
+	mutualUsers, mutualSlots, mutualBusy statement
+}
+
+func newSlotStatements(t tables) slotStatements {
+	slots := squirrel.Select(columns("s", slotColumns)).From(t.slot + " s")
+	return slotStatements{
+		addSlot:      addSlot(t),
+		addSlots:     addSlots(t, "AddSlots"),
+		replaceSlots: addSlots(t, "ReplaceSlots"),
+		holdUser:     compile("HoldUser", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")),
+		clearSlots: compile("ClearSlots", squirrel.Delete(t.slot).
+			Where("user_id = $1::bigint AND start_dt_utc >= $2::timestamp AND start_dt_utc < $3::timestamp")),
+		updateSlot: updateSlot(t),
+		deleteSlot: compile("DeleteSlot", squirrel.Delete(t.slot).Where("user_id = $1::bigint AND id = $2::bigint").Suffix("RETURNING id")),
+		slot:       compile("Slot", slots.Where("s.user_id = $1::bigint AND s.id = $2::bigint")),
+		slots: compile("Slots", slots.
+			Where("s.user_id = $1::bigint AND (s.start_dt_utc, s.id) > ($2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
+			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint")),
+		mutualUsers: compile("MutualUsers", squirrel.Select("u.id").From(t.user+" u").Where("u.id = ANY(ARRAY[$1::bigint, $2::bigint])")),
+		// IN and this order take the index on user and start; see mutualWindows for the merge.
+		mutualSlots: compile("MutualSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
+			Where("s.user_id IN ($1::bigint, $2::bigint) AND s.start_dt_utc > $3::timestamp - interval '24 hours'"+
+				" AND s.start_dt_utc < $4::timestamp AND s.end_dt_utc > $3::timestamp").
+			OrderBy("s.user_id", "s.start_dt_utc")),
+		mutualBusy: compile("MutualBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
+			Where("b.user_id IN ($1::bigint, $2::bigint) AND b.starts_at < $4::timestamp AND b.ends_at > $3::timestamp").
+			OrderBy("b.starts_at")),
+	}
+}
+
+// addSlot leaves the verdict to the exclusion constraint, which ON CONFLICT asks without an error: no
+// lock, no deadlock, no aborted transaction. A row without a slot is an overlap, no row is no user.
+func addSlot(t tables) statement {
+	return compile("AddSlot", squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true"),
+		with{"owner", keyShare(t)},
+		with{"added", insertSlots(t).
+			Select(squirrel.Select("o.id", "$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
+				From("owner o")).
+			Suffix(unlessOverlap)})
+}
+
+func insertSlots(t tables) squirrel.InsertBuilder {
+	return squirrel.Insert(t.slot).
+		Columns("user_id", "start_dt_utc", "end_dt_utc", "start_dt_local", "end_dt_local", "timezone", "created_at", "updated_at")
+}
+
+const unlessOverlap = "ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING RETURNING " + slotColumns
+
+// addSlots inserts in the order of start, so that two of them never wait for each other, and undoes
+// itself where a slot is left over: the function raises an exclusion violation whose detail is the slot's
+// place in the arrays.
+func addSlots(t tables, name string) statement {
+	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
+		Where("(SELECT count(*) FROM added) = (SELECT count(*) FROM wanted) OR "+t.refuse+
+			"('23P01', 'availabilityslot_no_overlap', (SELECT min(w.place) FROM wanted w"+
+			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc))::text)"),
+		with{"owner", keyShare(t)},
+		with{"wanted", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $4::timestamp[], $5::timestamp[], $6::text[])" +
+			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
+		with{"added", insertSlots(t).
+			Select(squirrel.Select("o.id", "w.start_dt_utc", "w.end_dt_utc", "w.start_dt_local", "w.end_dt_local", "w.timezone", "$7::timestamp", "$7::timestamp").
+				From("owner o").CrossJoin("wanted w").OrderBy("w.start_dt_utc")).
+			Suffix(unlessOverlap)})
+}
+
+// updateSlot looks for an overlap itself, as an UPDATE cannot leave that to ON CONFLICT.
+func updateSlot(t tables) statement {
+	return compile("UpdateSlot", squirrel.Select("c.id", columns("a", slotColumns)).From("current c").LeftJoin("changed a ON true"),
+		with{"current", squirrel.Select("s.id").From(t.slot + " s").Where("s.user_id = $1::bigint AND s.id = $8::bigint")},
+		with{"changed", squirrel.Update(t.slot+" s").
+			Set("start_dt_utc", squirrel.Expr("$2::timestamp")).
+			Set("end_dt_utc", squirrel.Expr("$3::timestamp")).
+			Set("start_dt_local", squirrel.Expr("$4::timestamp")).
+			Set("end_dt_local", squirrel.Expr("$5::timestamp")).
+			Set("timezone", squirrel.Expr("$6::text")).
+			Set("updated_at", squirrel.Expr("$7::timestamp")).
+			Where("s.user_id = $1::bigint AND s.id = $8::bigint AND NOT EXISTS (SELECT FROM " + t.slot + " o WHERE o.user_id = $1::bigint AND o.id <> $8::bigint" +
+				" AND o.start_dt_utc < $3::timestamp AND o.start_dt_utc > $2::timestamp - interval '24 hours' AND o.end_dt_utc > $2::timestamp)").
+			Suffix("RETURNING " + slotColumns)})
+}
+
+func scanSlot(row pgx.CollectableRow) (Slot, error) {
+	var s Slot
+	err := scan(row, (*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
+	return s, err
+}
+
+// scanStored reads a slot that may be absent behind the id of what it belongs to.
+func scanStored(row pgx.CollectableRow) (*Slot, error) {
+	var s Slot
+	var parent int64
+	var id, user *int64
+	var zone *string
+	if err := scan(row, &parent, &id, &user, &s.Start, &s.End, &zone, &s.CreatedAt, &s.UpdatedAt); err != nil || id == nil {
+		return nil, err
+	}
+	s.ID, s.UserID, s.Timezone = SlotID(*id), UserID(*user), *zone
+	return &s, nil
+}
+
+// slotRow is a slot as it goes in.
+type slotRow struct {
+	index                            int // in the caller's slice
+	start, end, startLocal, endLocal pgtype.Timestamp
+	zone                             string
+}
+
+func (r slotRow) args() []any { return []any{r.start, r.end, r.startLocal, r.endLocal, r.zone} }
+
+// newSlot checks a slot, and derives its wall-clock times.
+func (p *Postgres) newSlot(n NewSlot, now time.Time) (slotRow, error) {
+	r := slotRow{start: timestamp(n.Start), end: timestamp(n.End), zone: n.Timezone}
+	length := r.end.Time.Sub(r.start.Time)
+	loc, err := p.zones.load(n.Timezone)
+	switch err := errors.Join(checkTime("start", r.start.Time), checkTime("end", r.end.Time), err); {
+	case err != nil:
+		return r, err
+	case length <= 0:
+		return r, invalid("end", "must be after start")
+	case length < minSpan:
+		return r, invalid("end", "must be at least 15 minutes after start")
+	case length > maxSpan:
+		return r, invalid("end", "must be at most 24 hours after start")
+	case !r.end.Time.After(now):
+		return r, ErrPast
+	}
+	r.startLocal, r.endLocal = wallTimestamp(r.start.Time, loc), wallTimestamp(r.end.Time, loc)
+	return r, nil
+}
+
+// newSlots checks slots and sorts them by start.
+func (p *Postgres) newSlots(slots []NewSlot, now time.Time) ([]slotRow, error) {
+	if len(slots) > maxSlots {
+		return nil, invalid("slots", fmt.Sprintf("must be at most %d", maxSlots))
+	}
+	rows := make([]slotRow, len(slots))
+	for i, n := range slots {
+		r, err := p.newSlot(n, now)
+		if err != nil {
+			return nil, fmt.Errorf("slot %d: %w", i, err)
+		}
+		r.index = i
+		rows[i] = r
+	}
+	slices.SortStableFunc(rows, func(a, b slotRow) int { return a.start.Time.Compare(b.start.Time) })
+	for i := 1; i < len(rows); i++ {
+		if rows[i].start.Time.Before(rows[i-1].end.Time) {
+			return nil, &OverlapError{Index: max(rows[i].index, rows[i-1].index)}
+		}
+	}
+	return rows, nil
+}
+
+// slotArrays are rows as the parameters of addSlots.
+func slotArrays(rows []slotRow) []any {
+	start, end := make([]pgtype.Timestamp, len(rows)), make([]pgtype.Timestamp, len(rows))
+	startLocal, endLocal := make([]pgtype.Timestamp, len(rows)), make([]pgtype.Timestamp, len(rows))
+	zone := make([]string, len(rows))
+	for i, r := range rows {
+		start[i], end[i], startLocal[i], endLocal[i], zone[i] = r.start, r.end, r.startLocal, r.endLocal, r.zone
+	}
+	return []any{start, end, startLocal, endLocal, zone}
+}
+
+// AddSlot implements [AvailabilityStore].
+func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, error) {
+	const op = "AddSlot"
+	now := p.now()
+	r, err := p.newSlot(n, now)
+	if err := errors.Join(checkID("actor", actor), err); err != nil {
+		return Slot{}, opError(op, err)
+	}
+	s, err := queryOne(ctx, p, op, p.sql.addSlot, scanStored, int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now))
+	switch {
+	case err != nil:
+		return Slot{}, err
+	case s == nil:
+		return Slot{}, opError(op, &OverlapError{})
+	}
+	return *s, nil
+}
+
+// AddSlots implements [AvailabilityStore].
+func (p *Postgres) AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error) {
+	now := p.now()
+	rows, err := p.newSlots(slots, now)
+	if err := errors.Join(checkID("actor", actor), err); err != nil {
+		return nil, opError("AddSlots", err)
+	}
+	return p.storeSlots(ctx, "AddSlots", actor, rows, now, func(b *batch, store func()) { store() })
+}
+
+// ReplaceSlots implements [AvailabilityStore].
+func (p *Postgres) ReplaceSlots(ctx context.Context, actor UserID, window Window, slots []NewSlot) ([]Slot, error) {
+	const op = "ReplaceSlots"
+	now := p.now()
+	from, to := timestamp(window.Start), timestamp(window.End)
+	rows, err := p.newSlots(slots, now)
+	errs := []error{checkID("actor", actor), checkTime("window", window.Start), checkTime("window", window.End), err}
+	if !from.Time.Before(to.Time) {
+		errs = append(errs, invalid("window", "must end after its start"))
+	}
+	for _, r := range rows {
+		if r.start.Time.Before(from.Time) || !r.start.Time.Before(to.Time) {
+			errs = append(errs, fmt.Errorf("slot %d: %w", r.index, invalid("start", "must be in the window")))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, opError(op, err)
+	}
+	// The lock comes as a statement of its own: the next one sees what its last holder stored.
+	return p.storeSlots(ctx, op, actor, rows, now, func(b *batch, store func()) {
+		b.exec(p.sql.holdUser, int64(actor))
+		b.exec(p.sql.clearSlots, int64(actor), from, to)
+		store()
+	})
+}
+
+// storeSlots stores rows in the batch that queue makes, and returns them in the caller's order.
+func (p *Postgres) storeSlots(ctx context.Context, op string, actor UserID, rows []slotRow, now time.Time, queue func(b *batch, store func())) ([]Slot, error) {
+	s := p.sql.addSlots
+	if op == "ReplaceSlots" {
+		s = p.sql.replaceSlots
+	}
+	var stored []*Slot
+	err := p.sendGuarded(ctx, op, func(b *batch) {
+		queue(b, func() {
+			args := append([]any{int64(actor)}, slotArrays(rows)...)
+			queueAll(b, s, scanStored, &stored, append(args, timestamp(now))...)
+		})
+	})
+	var pg *pgconn.PgError
+	switch {
+	case errors.Is(err, ErrSlotOverlap) && errors.As(err, &pg):
+		return nil, opError(op, overlapOf(pg, rows))
+	case err != nil:
+		return nil, err
+	case len(stored) == 0:
+		return nil, opError(op, ErrNotFound)
+	}
+	slots := make([]Slot, len(rows))
+	byStart := make(map[int64]Slot, len(rows))
+	for _, s := range stored {
+		if s != nil {
+			byStart[s.Start.UnixMicro()] = *s
+		}
+	}
+	for _, r := range rows {
+		slots[r.index] = byStart[r.start.Time.UnixMicro()]
+	}
+	return slots, nil
+}
+
+// overlapOf reads the place that addSlots raised.
+func overlapOf(pg *pgconn.PgError, rows []slotRow) error {
+	if place, err := strconv.Atoi(pg.Detail); err == nil && place >= 1 && place <= len(rows) {
+		return &OverlapError{Index: rows[place-1].index}
+	}
+	return &OverlapError{}
+}
+
+// UpdateSlot implements [AvailabilityStore].
+func (p *Postgres) UpdateSlot(ctx context.Context, actor UserID, id SlotID, n NewSlot) (Slot, error) {
+	const op = "UpdateSlot"
+	now := p.now()
+	r, err := p.newSlot(n, now)
+	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id), err); err != nil {
+		return Slot{}, opError(op, err)
+	}
+	var s *Slot
+	var found bool
+	err = p.sendGuarded(ctx, op, func(b *batch) {
+		b.exec(p.sql.holdUser, int64(actor))
+		queueOne(b, p.sql.updateSlot, scanStored, &s, &found,
+			int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now), int64(id))
+	})
+	switch {
+	case errors.Is(err, ErrSlotOverlap), err == nil && found && s == nil:
+		return Slot{}, opError(op, &OverlapError{})
+	case err != nil:
+		return Slot{}, err
+	case !found:
+		return Slot{}, opError(op, ErrNotFound)
+	}
+	return *s, nil
+}
+
+// DeleteSlot implements [AvailabilityStore].
+func (p *Postgres) DeleteSlot(ctx context.Context, actor UserID, id SlotID) error {
+	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id)); err != nil {
+		return opError("DeleteSlot", err)
+	}
+	_, err := queryOne(ctx, p, "DeleteSlot", p.sql.deleteSlot, pgx.RowTo[int64], int64(actor), int64(id))
+	return err
+}
+
+// Slot implements [AvailabilityStore].
+func (p *Postgres) Slot(ctx context.Context, actor UserID, id SlotID) (Slot, error) {
+	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id)); err != nil {
+		return Slot{}, opError("Slot", err)
+	}
+	return queryOne(ctx, p, "Slot", p.sql.slot, scanSlot, int64(actor), int64(id))
+}
+
+// Slots implements [AvailabilityStore].
+func (p *Postgres) Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[Slot], error) {
+	const op = "Slots"
+	limit, err := pageLimit(q.Limit)
+	from, to := q.From, q.To
+	if from.IsZero() {
+		// After now: the next time that a column can hold.
+		from = p.now().Add(time.Microsecond)
+	}
+	if to.IsZero() {
+		to = lastTime
+	}
+	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro())
+	start, id := from.UnixMicro(), int64(0)
+	_, errCursor := key.decode(q.After, &start, &id)
+	after, errTime := cursorTime(start)
+	if err := errors.Join(checkID("actor", actor), err, checkTime("from", from), checkTime("to", to), errCursor, errTime); err != nil {
+		return Page[Slot]{}, opError(op, err)
+	}
+	slots, err := queryAll(ctx, p, op, p.sql.slots, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
+	return newPage(slots, limit, func(s Slot) Cursor { return key.encode(s.Start.UnixMicro(), int64(s.ID)) }), err
+}
+
+// MutualAvailability implements [AvailabilityStore].
+func (p *Postgres) MutualAvailability(ctx context.Context, actor, other UserID, q MutualQuery) ([]Window, error) {
+	const op = "MutualAvailability"
+	span, err := horizon(q.From, q.To, p.now(), defaultHorizon)
+	errs := []error{checkID("actor", actor), checkID("other", other), err}
+	if actor == other {
+		errs = append(errs, invalid("other", "must be another person"))
+	}
+	if q.AtLeast < 0 {
+		errs = append(errs, invalid("at_least", "must not be negative"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, opError(op, err)
+	}
+	var users []int64
+	var free, busy []ownedWindow
+	err = p.send(ctx, op, func(b *batch) {
+		queueAll(b, p.sql.mutualUsers, pgx.RowTo[int64], &users, int64(actor), int64(other))
+		args := []any{int64(actor), int64(other), timestamp(span.Start), timestamp(span.End)}
+		queueAll(b, p.sql.mutualSlots, scanOwnedWindow, &free, args...)
+		queueAll(b, p.sql.mutualBusy, scanOwnedWindow, &busy, args...)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(users) < 2:
+		return nil, opError(op, ErrNotFound)
+	}
+	both := intersect(mergeWindows(windowsOf(free, actor)), mergeWindows(windowsOf(free, other)))
+	both = subtract(clip(both, span), mergeWindows(append(windowsOf(busy, actor), windowsOf(busy, other)...)))
+	return slices.DeleteFunc(both, func(w Window) bool { return w.End.Sub(w.Start) < q.AtLeast }), nil
+}
+
+// ownedWindow is a window of somebody's.
+type ownedWindow struct {
+	Window
+	user UserID
+}
+
+func scanOwnedWindow(row pgx.CollectableRow) (ownedWindow, error) {
+	var w ownedWindow
+	err := scan(row, (*int64)(&w.user), &w.Start, &w.End)
+	return w, err
+}
+
+func windowsOf(all []ownedWindow, user UserID) []Window {
+	var own []Window
+	for _, w := range all {
+		if w.user == user {
+			own = append(own, w.Window)
+		}
+	}
+	return own
+}
+
+// mergeWindows sorts windows, and makes one of those that touch.
+func mergeWindows(windows []Window) []Window {
+	slices.SortFunc(windows, func(a, b Window) int { return a.Start.Compare(b.Start) })
+	merged := windows[:0]
+	for _, w := range windows {
+		if n := len(merged); n > 0 && !w.Start.After(merged[n-1].End) {
+			if w.End.After(merged[n-1].End) {
+				merged[n-1].End = w.End
+			}
+			continue
+		}
+		merged = append(merged, w)
+	}
+	return merged
+}
+
+// intersect returns what is in both of two merged lists.
+func intersect(a, b []Window) []Window {
+	both := []Window{}
+	for len(a) > 0 && len(b) > 0 {
+		w := Window{later(a[0].Start, b[0].Start), earlier(a[0].End, b[0].End)}
+		if w.Start.Before(w.End) {
+			both = append(both, w)
+		}
+		if a[0].End.Before(b[0].End) {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return both
+}
+
+// subtract returns what of a merged list is not in another.
+func subtract(from, what []Window) []Window {
+	rest := []Window{}
+	for _, w := range from {
+		for _, cut := range what {
+			if !cut.End.After(w.Start) || !cut.Start.Before(w.End) {
+				continue
+			}
+			if w.Start.Before(cut.Start) {
+				rest = append(rest, Window{w.Start, cut.Start})
+			}
+			w.Start = cut.End
+		}
+		if w.Start.Before(w.End) {
+			rest = append(rest, w)
+		}
+	}
+	return rest
+}
+
+// clip returns what of a merged list is in span.
+func clip(windows []Window, span Window) []Window { return intersect(windows, []Window{span}) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

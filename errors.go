@@ -244,17 +244,33 @@ func Code(err error) string {
 	return "internal"
 }
 
-// constraintErrors says what it means when a constraint of ours refuses a row.
+// constraintErrors says what it means when a constraint of ours refuses a row. Those of the contract are
+// here too, in the names that other applications gave them.
 var constraintErrors = map[string]error{
-	"user_email_lower_key":          ErrEmailTaken,
-	"ix_user_email":                 ErrEmailTaken,
+	"user_email_lower_key": ErrEmailTaken,
+	"ix_user_email":        ErrEmailTaken,
+	"user_email_key":       ErrEmailTaken,
+
+	"profile_user_id_key": ErrConflict,
+
 	"availabilityslot_no_overlap":   ErrSlotOverlap,
 	"availabilityslot_period_check": invalid("end", "must be after start, by 24 hours at most"),
-	"match_pair_key":                ErrConflict,
-	"match_not_self_check":          invalid("user_id", "must be another person's"),
-	"meetup_live_key":               ErrMeetupExists,
-	"meetup_duration_check":         invalid("duration_seconds", "must be between 900 and 86400"),
-	"soultribe_booking_no_overlap":  ErrDoubleBooked,
+
+	// 256 random bits do not occur twice: another client stored them.
+	"ix_emailverificationtoken_token":  ErrConflict,
+	"emailverificationtoken_token_key": ErrConflict,
+	"ix_passwordresettoken_token":      ErrConflict,
+	"passwordresettoken_token_key":     ErrConflict,
+
+	"match_pair_key":       ErrConflict,
+	"match_not_self_check": invalid("user_id", "must be another person's"),
+
+	"meetup_live_key":       ErrMeetupExists,
+	"meetup_duration_check": invalid("duration_seconds", "must be between 900 and 86400"),
+	"meetup_proposer_check": invalid("proposer_id", "must be one of the match's two"),
+
+	"soultribe_booking_no_overlap":   ErrDoubleBooked,
+	"soultribe_booking_period_check": invalid("duration_seconds", "must be positive"),
 }
 
 // citusSuffix is what a Citus worker appends to a constraint's name: the number of the shard.
@@ -283,6 +299,16 @@ func classify(err error) error {
 		return &InUseError{Schema: pg.SchemaName, Table: pg.TableName, Constraint: pg.ConstraintName}
 	}
 	return nil
+}
+
+// callError is opError for a call of the database. A statement that the server cancelled for the
+// context's sake ended as the context did.
+func callError(ctx context.Context, op string, err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "57014" && ctx.Err() != nil {
+		return &Error{Op: op, Err: ctx.Err(), Cause: err}
+	}
+	return opError(op, err)
 }
 
 // opError dresses any error for the caller of op. It returns nil for nil.

@@ -1,0 +1,88 @@
+package soultribe
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// PoolConfig reads the URL of a database: a postgres:// or postgresql:// URL with the parameters of
+// [pgxpool.ParseConfig], or one written for SQLAlchemy (postgresql+psycopg2://…), whose driver is
+// ignored. A bad URL is [ErrInvalid]; no error repeats any part of it.
+//
+// In a pool of this configuration a context that ends has the server cancel the statement, and the
+// connection stays.
+func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
+	normal, err := normalizeURL(databaseURL)
+	if err != nil {
+		return nil, opError("PoolConfig", err)
+	}
+	config, err := pgxpool.ParseConfig(normal)
+	if err != nil {
+		// pgx quotes the parameter that it cannot read, and that may be anything.
+		return nil, opError("PoolConfig", invalid("database_url", "has a host, port or parameter that cannot be"))
+	}
+	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelTimeout}
+	}
+	return config, nil
+}
+
+// cancelTimeout is how long the server may take to cancel a statement before the connection is given up.
+const cancelTimeout = 5 * time.Second
+
+// Open returns a Store on a pool of its own, made by [PoolConfig] of the URL, which Close closes. It does
+// not connect: [Postgres.Ready] does, and tells whether the schema fits.
+func Open(ctx context.Context, databaseURL string, opts ...Option) (*Postgres, error) {
+	config, err := PoolConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, opError("Open", err)
+	}
+	p, err := New(pool, opts...)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	p.pool = pool
+	return p, nil
+}
+
+var (
+	urlScheme = regexp.MustCompile(`^postgres(?:ql)?(?:\+[a-z0-9_]+)?://`)
+	// urlUser is SQLAlchemy's reading of user and password, in which only @ and the user's : and / must
+	// be percent-encoded.
+	urlUser = regexp.MustCompile(`^([^:/@]*)(?::([^@]*))?@`)
+)
+
+// normalizeURL turns a SQLAlchemy URL into one that pgx reads.
+func normalizeURL(databaseURL string) (string, error) {
+	s := strings.TrimSpace(databaseURL)
+	scheme := urlScheme.FindString(s)
+	if scheme == "" {
+		return "", invalid("database_url", "must begin with postgres://, postgresql:// or postgresql+driver://")
+	}
+	s = s[len(scheme):]
+	if _, err := url.Parse("postgres://" + s); err == nil {
+		return "postgres://" + s, nil
+	}
+	m := urlUser.FindStringSubmatch(s)
+	if m == nil {
+		return "", invalid("database_url", "is malformed")
+	}
+	user, errUser := url.PathUnescape(m[1])
+	password, errPassword := url.PathUnescape(m[2])
+	if errUser != nil || errPassword != nil {
+		return "", invalid("database_url", "has a % in its user or password that must be written as %25")
+	}
+	return "postgres://" + url.UserPassword(user, password).String() + "@" + s[len(m[0]):], nil
+}

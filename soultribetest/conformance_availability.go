@@ -1,0 +1,3 @@
+package soultribetest
+
+var availabilityTests = []conformanceTest{}

@@ -1,0 +1,3 @@
+package soultribetest
+
+var maintenanceTests = []conformanceTest{}

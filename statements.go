@@ -1,0 +1,293 @@
+package soultribe
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// tables are the quoted names, with the schema, of all tables.
+type tables struct {
+	user, profile, slot, verification, reset, match, meetup, booking, version string
+	refuse                                                                    string // the function
+}
+
+func newTables(schema string) tables {
+	in := func(name string) string { return pgx.Identifier{schema, name}.Sanitize() }
+	return tables{
+		user:         in("user"),
+		profile:      in("profile"),
+		slot:         in("availabilityslot"),
+		verification: in("emailverificationtoken"),
+		reset:        in("passwordresettoken"),
+		match:        in("match"),
+		meetup:       in("meetup"),
+		booking:      in("soultribe_booking"),
+		version:      in("soultribe_schema_version"),
+		refuse:       in("soultribe_refuse"),
+	}
+}
+
+// statements are the statements of every method, built once: building costs squirrel as much as a tenth
+// of a round trip each time, and pgx caches what the server prepared by text.
+//
+// Their parameters are numbered by hand, as most are used twice, and cast, as the simple protocol and
+// the exec mode of pgx tell the server no types. Ids are cast to bigint, so that one beyond the column's
+// range is not found rather than an error.
+type statements struct {
+	t tables
+	userStatements
+	profileStatements
+	slotStatements
+	tokenStatements
+	matchStatements
+	candidateStatements
+	meetupStatements
+	adminStatements
+	maintenanceStatements
+}
+
+func newStatements(t tables, c *config) *statements {
+	return &statements{
+		t:                     t,
+		userStatements:        newUserStatements(t),
+		profileStatements:     newProfileStatements(t),
+		slotStatements:        newSlotStatements(t),
+		tokenStatements:       newTokenStatements(t, c.plaintextTokens),
+		matchStatements:       newMatchStatements(t),
+		candidateStatements:   newCandidateStatements(t),
+		meetupStatements:      newMeetupStatements(t),
+		adminStatements:       newAdminStatements(t),
+		maintenanceStatements: newMaintenanceStatements(t),
+	}
+}
+
+// statement is the text of one statement, begun by the name of its method, by which
+// pg_stat_statements and tracers tell it apart.
+type statement string
+
+// with is a common table expression.
+type with struct {
+	name  string
+	query squirrel.Sqlizer
+}
+
+// compile builds a statement of constant text. A failure is a mistake in this package, and each New
+// would find it.
+func compile(name string, main squirrel.Sqlizer, ctes ...with) statement {
+	var b strings.Builder
+	fmt.Fprintf(&b, "-- name: %s\n", name)
+	for i, cte := range ctes {
+		b.WriteString([]string{"WITH ", ", "}[min(i, 1)])
+		fmt.Fprintf(&b, "%s AS (%s)", cte.name, constant(cte.query))
+	}
+	if len(ctes) > 0 {
+		b.WriteByte(' ')
+	}
+	b.WriteString(constant(main))
+	return statement(b.String())
+}
+
+func constant(query squirrel.Sqlizer) string {
+	text, args, err := query.ToSql()
+	if err != nil || len(args) > 0 {
+		panic(fmt.Sprintf("soultribe: statement with %d values: %v", len(args), err))
+	}
+	return text
+}
+
+// columns prefixes each of a list of columns with a table's alias.
+func columns(alias, list string) string {
+	return alias + "." + strings.ReplaceAll(list, ", ", ", "+alias+".")
+}
+
+// queryOne returns the one row of a statement; no row is ErrNotFound.
+func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) (T, error) {
+	rows, err := p.db.Query(ctx, string(s), args...)
+	if err != nil {
+		var zero T
+		return zero, callError(ctx, op, err)
+	}
+	v, err := pgx.CollectOneRow(rows, scan)
+	return v, callError(ctx, op, err)
+}
+
+// queryAll returns all rows of a statement; the slice is never nil.
+func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+	rows, err := p.db.Query(ctx, string(s), args...)
+	if err != nil {
+		return nil, callError(ctx, op, err)
+	}
+	v, err := pgx.AppendRows(make([]T, 0), rows, scan)
+	return v, callError(ctx, op, err)
+}
+
+// queryList returns the rows of a statement that is built for the call, as its filters vary. args are those
+// of placeholders in its text, and come before those that its builder holds.
+func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+	text, own, err := list.PlaceholderFormat(squirrel.Dollar).ToSql()
+	if err != nil {
+		return nil, opError(op, err)
+	}
+	return queryAll(ctx, p, op, statement("-- name: "+op+"\n"+text), scan, append(args, own...)...)
+}
+
+// batch collects statements that go to the server together and take effect together.
+type batch struct{ pgx.Batch }
+
+func (b *batch) exec(s statement, args ...any) { b.Queue(string(s), args...) }
+
+// queueOne has the one row of a statement stored in dst, and found set if there is one.
+func queueOne[T any](b *batch, s statement, scan pgx.RowToFunc[T], dst *T, found *bool, args ...any) {
+	b.Queue(string(s), args...).Query(func(rows pgx.Rows) error {
+		all, err := pgx.CollectRows(rows, scan)
+		if err == nil && len(all) > 0 {
+			*dst, *found = all[0], true
+		}
+		return err
+	})
+}
+
+// queueAll has the rows of a statement appended to dst.
+func queueAll[T any](b *batch, s statement, scan pgx.RowToFunc[T], dst *[]T, args ...any) {
+	b.Queue(string(s), args...).Query(func(rows pgx.Rows) (err error) {
+		*dst, err = pgx.AppendRows(*dst, rows, scan)
+		return err
+	})
+}
+
+// send sends the statements that queue adds in one round trip. Outside a transaction the server makes
+// one of them all, which an error undoes.
+func (p *Postgres) send(ctx context.Context, op string, queue func(b *batch)) error {
+	var b batch
+	queue(&b)
+	return callError(ctx, op, p.db.SendBatch(ctx, &b.Batch).Close())
+}
+
+// sendGuarded is send for statements that a constraint may refuse. In the caller's transaction they run
+// in a savepoint, so that an error undoes them and nothing else; only then there is a second round trip.
+func (p *Postgres) sendGuarded(ctx context.Context, op string, queue func(b *batch)) error {
+	if !p.inTransaction() {
+		return p.send(ctx, op, queue)
+	}
+	var b batch
+	made := false
+	b.Queue("SAVEPOINT soultribe").Exec(func(pgconn.CommandTag) error { made = true; return nil })
+	queue(&b)
+	b.Queue("RELEASE SAVEPOINT soultribe")
+	err := callError(ctx, op, p.db.SendBatch(ctx, &b.Batch).Close())
+	// Without a savepoint, as when the context had ended before, a rollback to it is an error, and that ends
+	// the caller's transaction.
+	if err != nil && made {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		// Where this fails the connection is gone: err says why.
+		_, _ = p.db.Exec(ctx, "ROLLBACK TO SAVEPOINT soultribe; RELEASE SAVEPOINT soultribe")
+	}
+	return err
+}
+
+// inTransaction tells whether statements join a transaction that was begun before.
+func (p *Postgres) inTransaction() bool {
+	switch db := p.db.(type) {
+	case pgx.Tx:
+		return true
+	case *pgx.Conn:
+		return db.PgConn().TxStatus() != 'I'
+	case *pgxpool.Conn:
+		return db.Conn().PgConn().TxStatus() != 'I'
+	}
+	return false
+}
+
+// timestamp is t as a parameter for a timestamp without time zone: its UTC fields, to the microsecond.
+// A time.Time would be sent as timestamptz in some modes, and converted in the session's zone.
+func timestamp(t time.Time) pgtype.Timestamp {
+	return pgtype.Timestamp{Time: t.UTC().Truncate(time.Microsecond), Valid: true}
+}
+
+// optionalTimestamp is NULL for the zero time.
+func optionalTimestamp(t time.Time) pgtype.Timestamp {
+	if t.IsZero() {
+		return pgtype.Timestamp{}
+	}
+	return timestamp(t)
+}
+
+// wallTimestamp is the wall-clock reading of t in loc as a parameter.
+func wallTimestamp(t time.Time, loc *time.Location) pgtype.Timestamp {
+	_, offset := t.In(loc).Zone()
+	return timestamp(t.Add(time.Duration(offset) * time.Second))
+}
+
+// scan reads a row. It decodes timestamps itself: the pool may have a codec that takes them for local
+// time, which cannot be undone where that time does not exist.
+func scan(row pgx.CollectableRow, dst ...any) error {
+	for i := range dst {
+		switch d := dst[i].(type) {
+		case *time.Time:
+			t, _, err := decodeTimestamp(row, i)
+			if err != nil {
+				return err
+			}
+			*d, dst[i] = t, nil
+		case **time.Time:
+			t, ok, err := decodeTimestamp(row, i)
+			if err != nil {
+				return err
+			}
+			if ok {
+				*d = &t
+			}
+			dst[i] = nil
+		}
+	}
+	return row.Scan(dst...)
+}
+
+// The times that can be stored: those that JSON can show. A time beyond them, such as an infinity that
+// another client stored, reads as the nearer of the two.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+)
+
+var timestampCodec pgtype.TimestampCodec
+
+// decodeTimestamp returns column i as UTC, and whether it is not NULL.
+func decodeTimestamp(row pgx.CollectableRow, i int) (t time.Time, ok bool, err error) {
+	raw := row.RawValues()[i]
+	if raw == nil {
+		return time.Time{}, false, nil
+	}
+	var micros int64 // since 2000-01-01
+	if row.FieldDescriptions()[i].Format == pgx.BinaryFormatCode && len(raw) == 8 {
+		micros = int64(binary.BigEndian.Uint64(raw)) //nolint:gosec // two's complement, as PostgreSQL sends it
+	} else {
+		var ts pgtype.Timestamp
+		if err := timestampCodec.PlanScan(nil, pgtype.TimestampOID, pgx.TextFormatCode, &ts).Scan(raw, &ts); err != nil {
+			return time.Time{}, false, err
+		}
+		switch ts.InfinityModifier {
+		case pgtype.Infinity:
+			micros = math.MaxInt64
+		case pgtype.NegativeInfinity:
+			micros = math.MinInt64
+		case pgtype.Finite:
+			micros = ts.Time.UnixMicro() - year2000
+		}
+	}
+	return time.UnixMicro(min(max(micros, firstTime.UnixMicro()-year2000), lastTime.UnixMicro()-year2000) + year2000).UTC(), true, nil
+}
+
+// year2000 is PostgreSQL's epoch in microseconds since 1970.
+const year2000 = 946_684_800_000_000

@@ -1,0 +1,442 @@
+package soultribe
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/squirrel"
+	"github.com/jackc/pgx/v5"
+)
+
+// IssuedToken is a secret to be mailed. It prints as [redacted].
+type IssuedToken struct {
+	UserID    UserID
+	Email     string    // where to mail the secret: the stored address, or the new one of a change
+	ExpiresAt time.Time // UTC
+	secret    string
+}
+
+// Secret returns the secret: 32 random bytes as 43 characters of URL-safe base64. It is not stored, and
+// cannot be had again.
+func (t IssuedToken) Secret() string { return t.secret }
+
+// Format implements [fmt.Formatter]: every verb prints [redacted].
+func (IssuedToken) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements [slog.LogValuer].
+func (IssuedToken) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON implements [json.Marshaler].
+func (IssuedToken) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }
+
+// TokenStore issues and redeems the secrets that are mailed to people. Only a SHA-256 of a secret is
+// stored, or sent to the database. A secret works once, until it expires; of any number of calls with it
+// at one time one succeeds.
+//
+// Mail from a job, not in the handler: the time that mailing takes would tell who has an account.
+//
+// The methods that redeem lock the user, then the tokens. They return ErrTokenInvalid for a secret that
+// was never issued, and ErrTokenUsed or ErrTokenExpired, which both are ErrTokenInvalid.
+type TokenStore interface {
+	// IssueEmailVerification makes a secret that verifies the user's address within 24 hours. It returns
+	// ErrAlreadyVerified, a *CooldownError (ErrCooldown) within 60 seconds of the one before, whichever
+	// process issued it, and ErrNotFound.
+	IssueEmailVerification(ctx context.Context, id UserID) (IssuedToken, error)
+	// IssueEmailChange makes a secret that changes the user's address to email, to which it is to be
+	// mailed. Nothing changes until VerifyEmail redeems it, and a change of password kills it. It returns ErrInvalidCredentials unless the
+	// password is the user's, ErrInvalid for a bad address or the present one, ErrEmailTaken (which to
+	// the user should look like success), a *CooldownError as IssueEmailVerification, and ErrNotFound.
+	IssueEmailChange(ctx context.Context, id UserID, password, email string) (IssuedToken, error)
+	// VerifyEmail redeems a secret of IssueEmailVerification or IssueEmailChange: the address it was
+	// mailed to is the user's, and verified, and the user's other verification secrets die with it. An
+	// address that changed also kills the password resets that went to the old one. It returns
+	// ErrEmailTaken, and does not use the secret, where another account has taken the address meanwhile.
+	VerifyEmail(ctx context.Context, secret string) (User, error)
+
+	// IssuePasswordReset makes a secret that allows a new password within an hour. For an unknown
+	// address, and within 60 seconds of the one before, ok is false and err is nil: the visitor is told
+	// the same in all three cases. It returns ErrInvalid for what cannot be an address.
+	IssuePasswordReset(ctx context.Context, email string) (tok IssuedToken, ok bool, err error)
+	// ResetPassword redeems a secret of IssuePasswordReset: it sets the password, kills every other reset
+	// and change of address of the user, moves CredentialsChangedAt, and verifies the address to which the secret was mailed if
+	// that is still the user's. It returns ErrInvalid for a password that breaks the rules of NewUser,
+	// which does not use the secret. It is two round trips, as the secret is looked at before the password is
+	// hashed, and no connection is held meanwhile.
+	ResetPassword(ctx context.Context, secret, password string) (User, error)
+
+	// CheckEmailVerification returns what VerifyEmail would say of the secret, and changes nothing: a page
+	// that a link scanner opens calls this, and the button on it VerifyEmail.
+	CheckEmailVerification(ctx context.Context, secret string) error
+	// CheckPasswordReset returns what ResetPassword would say of the secret, and changes nothing.
+	CheckPasswordReset(ctx context.Context, secret string) error
+}
+
+const (
+	secretBytes = 32
+
+	// hashMark begins every stored hash, so that a stored value is told from a secret in plain text.
+	hashMark = "sha256:"
+
+	// maxSecretBytes bounds the work for what a visitor calls a secret.
+	maxSecretBytes = 1024
+)
+
+// newSecret returns a secret and what is stored of it. SHA-256 without a salt suffices for 256 random bits.
+func newSecret() (secret, stored string) {
+	b := make([]byte, secretBytes)
+	_, _ = rand.Read(b) // never fails
+	secret = base64.RawURLEncoding.EncodeToString(b)
+	return secret, hashSecret(secret)
+}
+
+func hashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hashMark + hex.EncodeToString(sum[:])
+}
+
+// checkSecret refuses what is no secret without a look at the database.
+func checkSecret(secret string) error {
+	if secret == "" || len(secret) > maxSecretBytes || strings.HasPrefix(secret, hashMark) {
+		return ErrTokenInvalid
+	}
+	return nil
+}
+
+type tokenStatements struct {
+	issueVerification, issueEmailChange, issueReset statement
+	holdUserByEmail, holdUserByReset                statement
+	checkVerification, checkReset                   statement
+	verifyEmail, resetPassword                      statement
+}
+
+func newTokenStatements(t tables, plaintext bool) tokenStatements {
+	return tokenStatements{
+		issueVerification: issueToken(t, "IssueEmailVerification", t.verification, "u.id = $1::bigint", "u.email_verified_at IS NULL",
+			"u.email", "false"),
+		issueEmailChange: issueToken(t, "IssueEmailChange", t.verification, "u.id = $1::bigint AND u.password_hash = $7::text",
+			"NOT EXISTS (SELECT FROM "+t.user+` o WHERE o.id <> u.id AND lower(o.email COLLATE "C") = lower($6::text COLLATE "C"))`,
+			"$6::text", "true"),
+		issueReset:      issueToken(t, "IssuePasswordReset", t.reset, byEmail, "true", "u.email", ""),
+		holdUserByEmail: compile("HoldUserByEmail", squirrel.Select("u.id").From(t.user+" u").Where(byEmail).Suffix("FOR NO KEY UPDATE")),
+		holdUserByReset: compile("HoldUserByReset", squirrel.Select("u.id").From(t.user+" u").
+			Where("u.id = (SELECT t.user_id FROM "+t.reset+" t WHERE "+bySecret(plaintext)+")").Suffix("FOR NO KEY UPDATE")),
+		checkVerification: checkToken(t, "CheckEmailVerification", t.verification, plaintext),
+		checkReset:        checkToken(t, "CheckPasswordReset", t.reset, plaintext),
+		verifyEmail:       verifyEmail(t, plaintext),
+		resetPassword:     resetPassword(t, plaintext),
+	}
+}
+
+// bySecret finds the token whose stored hash is $1. Rows that hold plain text are compared by their hash,
+// for which there is an index, so that no secret is sent to the database.
+func bySecret(plaintext bool) string {
+	if !plaintext {
+		return "t.token = $1::text"
+	}
+	return "(t.token = $1::text OR t.token NOT LIKE 'sha256:%' AND " +
+		`('sha256:' || encode(sha256(decode(replace(t.token, E'\\', E'\\\\'), 'escape')), 'hex')) = $1::text)`
+}
+
+// issueToken stores a token, unless the user has one from within the cool-down ($5 to $4). The user is
+// locked by the statement before it, so that this one sees what others stored. A token that another
+// application dated far ahead is no reason to wait.
+func issueToken(t tables, name, table, user, condition, sentTo, changesEmail string) statement {
+	insert := squirrel.Insert(table).Columns("user_id", "token", "expires_at", "created_at", "sent_to")
+	row := squirrel.Select("u.id", "$2::text", "$3::timestamp", "$4::timestamp", sentTo)
+	if changesEmail != "" {
+		insert, row = insert.Columns("changes_email"), row.Column(changesEmail)
+	}
+	return compile(name, squirrel.Select("u.id", "u.email", "u.email_verified_at", "recent.at", condition, "i.id IS NOT NULL").
+		From("person u").CrossJoin("recent").LeftJoin("issued i ON true"),
+		with{"person", squirrel.Select("u.id", "u.email", "u.email_verified_at").From(t.user + " u").Where(user)},
+		with{"recent", squirrel.Select("max(r.created_at) AS at").From(table + " r").
+			Where("r.user_id = (SELECT u.id FROM person u) AND r.created_at > $5::timestamp" +
+				" AND r.created_at <= $4::timestamp + ($4::timestamp - $5::timestamp)")},
+		with{"issued", insert.Select(row.From("person u").CrossJoin("recent").Where("recent.at IS NULL AND " + condition)).Suffix("RETURNING id")})
+}
+
+// checkToken also looks at what made the token worthless without marking it.
+func checkToken(t tables, name, table string, plaintext bool) statement {
+	dead, taken := outdated, "false"
+	if table == t.verification {
+		dead = "NOT coalesce(t.changes_email, false) AND " + sentElsewhere
+		taken = "coalesce(t.changes_email, false) AND EXISTS (SELECT FROM " + t.user +
+			` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
+	}
+	return compile(name, squirrel.Select("t.used_at IS NOT NULL OR "+dead, "t.expires_at", taken).
+		From(table+" t").Join(t.user+" u ON u.id = t.user_id").Where(bySecret(plaintext)))
+}
+
+// outdated means that a reset is from before the last change of password, or was mailed to an address
+// that is no longer the user's: what changed either did not see a row that was not committed.
+const outdated = "(coalesce(t.created_at < u.credentials_changed_at, false) OR " + sentElsewhere + ")"
+
+// sentElsewhere means that the token was mailed to an address that is no longer the user's. Rows of other
+// applications do not tell, and go to the present one.
+const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <> lower(u.email COLLATE "C"))`
+
+// verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
+// for the user, and then its update looks at the token as the last one left it.
+func verifyEmail(t tables, plaintext bool) statement {
+	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND lower(o.email COLLATE "C") = lower(k.sent_to COLLATE "C"))`
+	return compile("VerifyEmail", squirrel.Select("k.used_at IS NOT NULL OR k.elsewhere", "k.expires_at", "k.changes_email AND NOT k.free",
+		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
+		From("known k").LeftJoin("verified v ON true"),
+		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "coalesce(t.changes_email, false) AS changes_email", "t.used_at", "t.expires_at").
+			From(t.verification + " t").Where(bySecret(plaintext))},
+		with{"owner", squirrel.Select("u.id", "u.email").From(t.user + " u").Where("u.id = (SELECT t.user_id FROM token t)").Suffix("FOR NO KEY UPDATE")},
+		with{"located", squirrel.Select("t.*", "NOT t.changes_email AND "+sentElsewhere+" AS elsewhere").
+			From("token t").Join("owner u ON u.id = t.user_id")},
+		with{"known", squirrel.Select("k.*", "NOT k.changes_email OR "+free+" AS free").From("located k")},
+		with{"redeemed", squirrel.Update(t.verification+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
+			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.elsewhere AND k.free").
+			Suffix("RETURNING r.id, r.user_id, k.sent_to, k.changes_email")},
+		with{"siblings", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
+			Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")},
+		with{"resets", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
+			Where("r.changes_email AND s.user_id = r.user_id AND s.used_at IS NULL")},
+		with{"verified", squirrel.Update(t.user+" u").
+			Set("email", squirrel.Expr("CASE WHEN r.changes_email THEN r.sent_to ELSE u.email END")).
+			Set("email_verified_at", squirrel.Expr("CASE WHEN r.changes_email THEN $2::timestamp ELSE coalesce(u.email_verified_at, $2::timestamp) END")).
+			From("redeemed r").Where("u.id = r.user_id").
+			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
+}
+
+// resetPassword is to passwords what verifyEmail is to addresses. The user is locked by a statement before
+// it, so that it sees, and kills, what was issued meanwhile.
+func resetPassword(t tables, plaintext bool) statement {
+	return compile("ResetPassword", squirrel.Select("k.used_at IS NOT NULL OR k.dead", "k.expires_at", "false",
+		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
+		From("known k").LeftJoin("changed v ON true"),
+		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "t.used_at", "t.expires_at", "t.created_at").
+			From(t.reset + " t").Where(bySecret(plaintext))},
+		with{"known", squirrel.Select("t.*", outdated+" AS dead", "t.sent_to IS NOT NULL AS verifies").
+			From("token t").Join(t.user + " u ON u.id = t.user_id")},
+		with{"redeemed", squirrel.Update(t.reset+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
+			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.dead").
+			Suffix("RETURNING r.id, r.user_id, k.verifies")},
+		with{"siblings", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
+			Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")},
+		with{"changes", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
+			Where("s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
+		with{"changed", squirrel.Update(t.user+" u").
+			Set("password_hash", squirrel.Expr("$3::text")).
+			Set("credentials_changed_at", squirrel.Expr("$2::timestamp")).
+			Set("email_verified_at", squirrel.Expr("CASE WHEN r.verifies THEN coalesce(u.email_verified_at, $2::timestamp) ELSE u.email_verified_at END")).
+			From("redeemed r").Where("u.id = r.user_id").
+			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
+}
+
+// issue is what issueToken says.
+type issue struct {
+	user       UserID
+	email      string
+	verifiedAt *time.Time
+	recentAt   *time.Time
+	free       bool // the condition holds
+	done       bool
+}
+
+func scanIssue(row pgx.CollectableRow) (issue, error) {
+	var i issue
+	err := scan(row, (*int64)(&i.user), &i.email, &i.verifiedAt, &i.recentAt, &i.free, &i.done)
+	return i, err
+}
+
+// issueToken locks the user by one statement, and issues by the next, in one round trip.
+func (p *Postgres) issueToken(ctx context.Context, op string, lock, s statement, user any, lifetime time.Duration, more ...any) (tok IssuedToken, i issue, err error) {
+	now := p.now()
+	secret, stored := newSecret()
+	expires := now.Add(lifetime)
+	cooldown := max(0, p.config.cooldowns.Token)
+	var found bool
+	err = p.send(ctx, op, func(b *batch) {
+		b.exec(lock, user)
+		args := []any{user, stored, timestamp(expires), timestamp(now), timestamp(now.Add(-cooldown))}
+		queueOne(b, s, scanIssue, &i, &found, append(args, more...)...)
+	})
+	switch {
+	case err != nil:
+	case !found:
+		err = opError(op, ErrNotFound)
+	case i.done:
+		tok = IssuedToken{UserID: i.user, Email: i.email, ExpiresAt: expires, secret: secret}
+	case i.free && i.recentAt != nil:
+		err = opError(op, &CooldownError{Until: i.recentAt.Add(cooldown)})
+	}
+	return tok, i, err
+}
+
+// IssueEmailVerification implements [TokenStore].
+func (p *Postgres) IssueEmailVerification(ctx context.Context, id UserID) (IssuedToken, error) {
+	const op = "IssueEmailVerification"
+	if err := checkID("user_id", id); err != nil {
+		return IssuedToken{}, opError(op, err)
+	}
+	tok, i, err := p.issueToken(ctx, op, p.sql.holdUser, p.sql.issueVerification, int64(id), p.config.lifetimes.EmailVerification)
+	if err == nil && !i.done {
+		err = opError(op, ErrAlreadyVerified)
+	}
+	return tok, err
+}
+
+// IssueEmailChange implements [TokenStore].
+func (p *Postgres) IssueEmailChange(ctx context.Context, id UserID, password, email string) (IssuedToken, error) {
+	const op = "IssueEmailChange"
+	email, err := newEmail(email)
+	if err := errors.Join(checkID("user_id", id), err); err != nil {
+		return IssuedToken{}, opError(op, err)
+	}
+	// The hash may change between the two statements, as in ChangePassword.
+	for range 3 {
+		c, err := p.checkPassword(ctx, op, id, password)
+		if err != nil {
+			return IssuedToken{}, err
+		}
+		if c.Email == email {
+			return IssuedToken{}, opError(op, invalid("email", "is the present address"))
+		}
+		tok, i, err := p.issueToken(ctx, op, p.sql.holdUser, p.sql.issueEmailChange, int64(id), p.config.lifetimes.EmailVerification, email, c.hash)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err != nil:
+			return IssuedToken{}, err
+		case !i.done:
+			return IssuedToken{}, opError(op, ErrEmailTaken)
+		}
+		tok.Email = email
+		return tok, nil
+	}
+	return IssuedToken{}, opError(op, ErrRetry)
+}
+
+// IssuePasswordReset implements [TokenStore].
+func (p *Postgres) IssuePasswordReset(ctx context.Context, email string) (tok IssuedToken, ok bool, err error) {
+	const op = "IssuePasswordReset"
+	email, err = lookupEmail(email)
+	if err != nil {
+		return IssuedToken{}, false, opError(op, err)
+	}
+	tok, _, err = p.issueToken(ctx, op, p.sql.holdUserByEmail, p.sql.issueReset, email, p.config.lifetimes.PasswordReset)
+	switch {
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrCooldown):
+		return IssuedToken{}, false, nil
+	case err != nil:
+		return IssuedToken{}, false, err
+	}
+	return tok, true, nil
+}
+
+// redemption is what verifyEmail and resetPassword say.
+type redemption struct {
+	used, taken, done bool
+	expires           time.Time
+	user              User
+}
+
+func scanRedemption(row pgx.CollectableRow) (redemption, error) {
+	var r redemption
+	err := scan(row, append([]any{&r.used, &r.expires, &r.taken, &r.done}, r.user.columns()...)...)
+	return r, err
+}
+
+// redeem runs a statement that redeems $1 at $2, after one that locks the owner of $1 unless that is "".
+func (p *Postgres) redeem(ctx context.Context, op string, lock, s statement, secret string, more ...any) (User, error) {
+	now := p.now()
+	var r redemption
+	var found bool
+	err := p.sendGuarded(ctx, op, func(b *batch) {
+		if lock != "" {
+			b.exec(lock, hashSecret(secret))
+		}
+		queueOne(b, s, scanRedemption, &r, &found, append([]any{hashSecret(secret), timestamp(now)}, more...)...)
+	})
+	switch {
+	case err != nil:
+		return User{}, err
+	case !found:
+		return User{}, opError(op, ErrTokenInvalid)
+	case r.done:
+		return r.user, nil
+	}
+	if err := r.judge(now); err != nil {
+		return User{}, opError(op, err)
+	}
+	// The token was good when the statement began: another redeemed it first.
+	return User{}, opError(op, ErrTokenUsed)
+}
+
+// judge says what is wrong with a token.
+func (r redemption) judge(now time.Time) error {
+	switch {
+	case r.used:
+		return ErrTokenUsed
+	case !r.expires.After(now):
+		return ErrTokenExpired
+	case r.taken:
+		return ErrEmailTaken
+	}
+	return nil
+}
+
+// VerifyEmail implements [TokenStore].
+func (p *Postgres) VerifyEmail(ctx context.Context, secret string) (User, error) {
+	if err := checkSecret(secret); err != nil {
+		return User{}, opError("VerifyEmail", err)
+	}
+	return p.redeem(ctx, "VerifyEmail", "", p.sql.verifyEmail, secret)
+}
+
+// ResetPassword implements [TokenStore].
+func (p *Postgres) ResetPassword(ctx context.Context, secret, password string) (User, error) {
+	const op = "ResetPassword"
+	if err := checkNewPassword(password); err != nil {
+		return User{}, opError(op, err)
+	}
+	if err := p.checkToken(ctx, op, p.sql.checkReset, secret); err != nil {
+		return User{}, err
+	}
+	hash, err := p.hasher.hash(ctx, password)
+	if err != nil {
+		return User{}, opError(op, err)
+	}
+	return p.redeem(ctx, op, p.sql.holdUserByReset, p.sql.resetPassword, secret, hash.phc)
+}
+
+// CheckEmailVerification implements [TokenStore].
+func (p *Postgres) CheckEmailVerification(ctx context.Context, secret string) error {
+	return p.checkToken(ctx, "CheckEmailVerification", p.sql.checkVerification, secret)
+}
+
+// CheckPasswordReset implements [TokenStore].
+func (p *Postgres) CheckPasswordReset(ctx context.Context, secret string) error {
+	return p.checkToken(ctx, "CheckPasswordReset", p.sql.checkReset, secret)
+}
+
+func (p *Postgres) checkToken(ctx context.Context, op string, s statement, secret string) error {
+	if err := checkSecret(secret); err != nil {
+		return opError(op, err)
+	}
+	r, err := queryOne(ctx, p, op, s, func(row pgx.CollectableRow) (r redemption, err error) {
+		err = scan(row, &r.used, &r.expires, &r.taken)
+		return r, err
+	}, hashSecret(secret))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return opError(op, ErrTokenInvalid)
+	case err != nil:
+		return err
+	}
+	return opError(op, r.judge(p.now()))
+}
