@@ -84,7 +84,7 @@ type AvailabilityStore interface {
 	AddSlot(ctx context.Context, actor UserID, slot NewSlot) (Slot, error)
 	// AddSlots stores all of the slots or none, and returns them in the given order. Errors are those of
 	// AddSlot; an *OverlapError (ErrSlotOverlap) says which slot overlaps one stored, or one given before
-	// it. It takes 2,000 slots at most.
+	// it. It takes 2,000 slots at most. It locks the user.
 	AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error)
 	// ReplaceSlots deletes the user's slots that start in the window, and stores the given ones, which
 	// must start in it: all or nothing, and with the same result when it is repeated. With no slots it
@@ -110,7 +110,7 @@ const slotColumns = "id, user_id, start_dt_utc, end_dt_utc, timezone, created_at
 
 type slotStatements struct {
 	addSlot, addSlots, replaceSlots      statement
-	shareUser, holdUser, clearSlots      statement
+	holdUser, clearSlots                 statement
 	updateSlot, deleteSlot               statement
 	slot, slots                          statement
 	mutualUsers, mutualSlots, mutualBusy statement
@@ -122,7 +122,7 @@ func newSlotStatements(t tables) slotStatements {
 		addSlot:      addSlot(t),
 		addSlots:     addSlots(t, "AddSlots"),
 		replaceSlots: addSlots(t, "ReplaceSlots"),
-		holdUser:     compile("HoldUser", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")),
+		holdUser:     compile("HoldUser", holdUser(t)),
 		clearSlots: compile("ClearSlots", squirrel.Delete(t.slot).
 			Where("user_id = $1::bigint AND start_dt_utc >= $2::timestamp AND start_dt_utc < $3::timestamp")),
 		updateSlot: updateSlot(t),
@@ -161,15 +161,21 @@ func insertSlots(t tables) squirrel.InsertBuilder {
 
 const unlessOverlap = "ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING RETURNING " + slotColumns
 
-// addSlots inserts in the order of start, so that two of them never wait for each other, and undoes
-// itself where a slot is left over: the function raises an exclusion violation whose detail is the slot's
-// place in the arrays.
+// holdUser keeps out others who store, move or replace several slots of the user: each could wait for a
+// row of the other's while it holds one that the other waits for. An AddSlot, which has but one row, and
+// everything that only wants the user to stay go on beside it.
+func holdUser(t tables) squirrel.SelectBuilder {
+	return squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")
+}
+
+// addSlots undoes itself where a slot is left over: the function raises an exclusion violation whose
+// detail is the slot's place in the arrays.
 func addSlots(t tables, name string) statement {
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
 		Where("(SELECT count(*) FROM added) = (SELECT count(*) FROM wanted) OR "+t.refuse+
 			"('23P01', 'availabilityslot_no_overlap', (SELECT min(w.place) FROM wanted w"+
 			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc))::text)"),
-		with{"owner", keyShare(t)},
+		with{"owner", holdUser(t)},
 		with{"wanted", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $4::timestamp[], $5::timestamp[], $6::text[])" +
 			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
 		with{"added", insertSlots(t).
@@ -178,10 +184,11 @@ func addSlots(t tables, name string) statement {
 			Suffix(unlessOverlap)})
 }
 
-// updateSlot looks for an overlap itself, as an UPDATE cannot leave that to ON CONFLICT.
+// updateSlot looks for an overlap itself, as an UPDATE cannot leave that to ON CONFLICT. It locks the slot
+// first, so that one that is deleted meanwhile is not found, rather than taken for one that overlaps.
 func updateSlot(t tables) statement {
 	return compile("UpdateSlot", squirrel.Select("c.id", columns("a", slotColumns)).From("current c").LeftJoin("changed a ON true"),
-		with{"current", squirrel.Select("s.id").From(t.slot + " s").Where("s.user_id = $1::bigint AND s.id = $8::bigint")},
+		with{"current", squirrel.Select("s.id").From(t.slot + " s").Where("s.user_id = $1::bigint AND s.id = $8::bigint").Suffix("FOR NO KEY UPDATE")},
 		with{"changed", squirrel.Update(t.slot+" s").
 			Set("start_dt_utc", squirrel.Expr("$2::timestamp")).
 			Set("end_dt_utc", squirrel.Expr("$3::timestamp")).
@@ -189,9 +196,10 @@ func updateSlot(t tables) statement {
 			Set("end_dt_local", squirrel.Expr("$5::timestamp")).
 			Set("timezone", squirrel.Expr("$6::text")).
 			Set("updated_at", squirrel.Expr("$7::timestamp")).
-			Where("s.user_id = $1::bigint AND s.id = $8::bigint AND NOT EXISTS (SELECT FROM " + t.slot + " o WHERE o.user_id = $1::bigint AND o.id <> $8::bigint" +
+			From("current c").
+			Where("s.user_id = $1::bigint AND s.id = c.id AND NOT EXISTS (SELECT FROM " + t.slot + " o WHERE o.user_id = $1::bigint AND o.id <> $8::bigint" +
 				" AND o.start_dt_utc < $3::timestamp AND o.start_dt_utc > $2::timestamp - interval '24 hours' AND o.end_dt_utc > $2::timestamp)").
-			Suffix("RETURNING " + slotColumns)})
+			Suffix("RETURNING " + columns("s", slotColumns))})
 }
 
 func scanSlot(row pgx.CollectableRow) (Slot, error) {
@@ -222,11 +230,11 @@ type slotRow struct {
 
 func (r slotRow) args() []any { return []any{r.start, r.end, r.startLocal, r.endLocal, r.zone} }
 
-// newSlot checks a slot, and derives its wall-clock times.
-func (p *Postgres) newSlot(n NewSlot, now time.Time) (slotRow, error) {
+// newSlotRow checks a slot, and derives its wall-clock times.
+func newSlotRow(n NewSlot, now time.Time) (slotRow, error) {
 	r := slotRow{start: timestamp(n.Start), end: timestamp(n.End), zone: n.Timezone}
 	length := r.end.Time.Sub(r.start.Time)
-	loc, err := p.zones.load(n.Timezone)
+	loc, err := loadZone(n.Timezone)
 	switch err := errors.Join(checkTime("start", r.start.Time), checkTime("end", r.end.Time), err); {
 	case err != nil:
 		return r, err
@@ -243,14 +251,14 @@ func (p *Postgres) newSlot(n NewSlot, now time.Time) (slotRow, error) {
 	return r, nil
 }
 
-// newSlots checks slots and sorts them by start.
-func (p *Postgres) newSlots(slots []NewSlot, now time.Time) ([]slotRow, error) {
+// newSlotRows checks slots and sorts them by start.
+func newSlotRows(slots []NewSlot, now time.Time) ([]slotRow, error) {
 	if len(slots) > maxSlots {
 		return nil, invalid("slots", fmt.Sprintf("must be at most %d", maxSlots))
 	}
 	rows := make([]slotRow, len(slots))
 	for i, n := range slots {
-		r, err := p.newSlot(n, now)
+		r, err := newSlotRow(n, now)
 		if err != nil {
 			return nil, fmt.Errorf("slot %d: %w", i, err)
 		}
@@ -281,7 +289,7 @@ func slotArrays(rows []slotRow) []any {
 func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, error) {
 	const op = "AddSlot"
 	now := p.now()
-	r, err := p.newSlot(n, now)
+	r, err := newSlotRow(n, now)
 	if err := errors.Join(checkID("actor", actor), err); err != nil {
 		return Slot{}, opError(op, err)
 	}
@@ -298,7 +306,7 @@ func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, 
 // AddSlots implements [AvailabilityStore].
 func (p *Postgres) AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error) {
 	now := p.now()
-	rows, err := p.newSlots(slots, now)
+	rows, err := newSlotRows(slots, now)
 	if err := errors.Join(checkID("actor", actor), err); err != nil {
 		return nil, opError("AddSlots", err)
 	}
@@ -310,7 +318,7 @@ func (p *Postgres) ReplaceSlots(ctx context.Context, actor UserID, window Window
 	const op = "ReplaceSlots"
 	now := p.now()
 	from, to := timestamp(window.Start), timestamp(window.End)
-	rows, err := p.newSlots(slots, now)
+	rows, err := newSlotRows(slots, now)
 	errs := []error{checkID("actor", actor), checkTime("window", window.Start), checkTime("window", window.End), err}
 	if !from.Time.Before(to.Time) {
 		errs = append(errs, invalid("window", "must end after its start"))
@@ -378,7 +386,7 @@ func overlapOf(pg *pgconn.PgError, rows []slotRow) error {
 func (p *Postgres) UpdateSlot(ctx context.Context, actor UserID, id SlotID, n NewSlot) (Slot, error) {
 	const op = "UpdateSlot"
 	now := p.now()
-	r, err := p.newSlot(n, now)
+	r, err := newSlotRow(n, now)
 	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id), err); err != nil {
 		return Slot{}, opError(op, err)
 	}
@@ -430,10 +438,13 @@ func (p *Postgres) Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[S
 		to = lastTime
 	}
 	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro())
-	start, id := from.UnixMicro(), int64(0)
-	_, errCursor := key.decode(q.After, &start, &id)
-	after, errTime := cursorTime(start)
-	if err := errors.Join(checkID("actor", actor), err, checkTime("from", from), checkTime("to", to), errCursor, errTime); err != nil {
+	var start, id int64
+	after := from
+	later, errCursor := key.decode(q.After, &start, &id)
+	if later {
+		after, errCursor = cursorTime(start)
+	}
+	if err := errors.Join(checkID("actor", actor), err, checkTime("from", from), checkTime("to", to), errCursor); err != nil {
 		return Page[Slot]{}, opError(op, err)
 	}
 	slots, err := queryAll(ctx, p, op, p.sql.slots, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)

@@ -113,7 +113,7 @@ func candidatePage(t tables, order ...string) squirrel.SelectBuilder {
 		From("page c").LeftJoin(t.profile + " pr ON pr.user_id = c.user_id").OrderBy(order...)
 }
 
-// horizon is all of the asker's time.
+// askerHorizon is all of the asker's time.
 func askerHorizon() with {
 	return with{"horizon", squirrel.Select("min(f.starts_at) AS starts_at", "max(f.ends_at) AS ends_at", "range_agg(tsrange(f.starts_at, f.ends_at)) AS free").
 		From("free f")}
@@ -225,10 +225,6 @@ func (q *CandidateQuery) validate() error {
 	if q.MaxWindows == 0 {
 		q.MaxWindows = defaultMaxWindows
 	}
-	// Windows are whole microseconds.
-	if short := q.AtLeast % time.Microsecond; short > 0 {
-		q.AtLeast += time.Microsecond - short
-	}
 	if q.AtLeast < 0 {
 		errs = append(errs, invalid("at_least", "must not be negative"))
 	}
@@ -288,7 +284,11 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 		return none, opError(op, err)
 	}
 	starts, ends := windowArrays(free)
-	args = append([]any{int64(actor), starts, ends, excluded, q.AtLeast.Microseconds(), q.MaxWindows, limit + 1}, args...)
+	atLeast := q.AtLeast.Microseconds()
+	if q.AtLeast%time.Microsecond > 0 {
+		atLeast++ // windows are whole microseconds
+	}
+	args = append([]any{int64(actor), starts, ends, excluded, atLeast, q.MaxWindows, limit + 1}, args...)
 	rows, err := queryAll(ctx, p, op, find, scanRanked, args...)
 	if err != nil {
 		return none, err

@@ -262,8 +262,9 @@ var constraintErrors = map[string]error{
 	"ix_passwordresettoken_token":      ErrConflict,
 	"passwordresettoken_token_key":     ErrConflict,
 
-	"match_pair_key":       ErrConflict,
-	"match_not_self_check": invalid("user_id", "must be another person's"),
+	"match_pair_key":        ErrConflict,
+	"match_not_self_check":  invalid("user_id", "must be another person's"),
+	"match_pair_kept_check": invalid("user_id", "must stay one of the two"),
 
 	"meetup_live_key":       ErrMeetupExists,
 	"meetup_duration_check": invalid("duration_seconds", "must be between 900 and 86400"),

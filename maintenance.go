@@ -111,8 +111,8 @@ func newMaintenanceStatements(t tables) maintenanceStatements {
 			Where("x.status IN ('completed', 'cancelled')"), "x.scheduled_time"),
 		holdIdle:   compile("PurgeHold", idle(t).OrderBy("x.id").Suffix("LIMIT $2::bigint FOR UPDATE SKIP LOCKED")),
 		purgeUsers: purge("PurgeUsers", t.user, idle(t), "x.id"),
-		stats: stats(t),
-		ready: compile("Ready", squirrel.Select("coalesce(max(version_id), 0)").From(t.version).Where("is_applied")),
+		stats:      stats(t),
+		ready:      compile("Ready", squirrel.Select("coalesce(max(version_id), 0)").From(t.version).Where("is_applied")),
 	}
 }
 
@@ -135,8 +135,8 @@ func purge(name, table string, old squirrel.SelectBuilder, order string) stateme
 // older selects the rows x of which all times are before $1.
 func older(table string, times ...string) squirrel.SelectBuilder {
 	rows := squirrel.Select("x.id").From(table + " x")
-	for _, time := range times {
-		rows = rows.Where(time + " < $1::timestamp")
+	for _, at := range times {
+		rows = rows.Where(at + " < $1::timestamp")
 	}
 	return rows
 }

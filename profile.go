@@ -144,26 +144,26 @@ func scanPublicProfile(row pgx.CollectableRow) (PublicProfile, error) {
 }
 
 // newProfile returns the profile as it is stored.
-func (p *Postgres) newProfile(n NewProfile) (NewProfile, error) {
+func newProfile(n NewProfile) (NewProfile, error) {
 	var errs [4]error
 	n.FullName, errs[0] = newName("full_name", n.FullName)
 	n.DisplayName, errs[1] = newDisplayName(n.DisplayName)
 	errs[2] = checkBio(n.Bio)
-	errs[3] = p.checkOptionalZone(n.Timezone)
+	errs[3] = checkOptionalZone(n.Timezone)
 	return n, errors.Join(errs[:]...)
 }
 
-func (p *Postgres) checkOptionalZone(name string) error {
+func checkOptionalZone(name string) error {
 	if name == "" {
 		return nil
 	}
-	_, err := p.zones.load(name)
+	_, err := loadZone(name)
 	return err
 }
 
 // SetProfile implements [ProfileStore].
 func (p *Postgres) SetProfile(ctx context.Context, id UserID, profile NewProfile) (Profile, error) {
-	profile, err := p.newProfile(profile)
+	profile, err := newProfile(profile)
 	if err := errors.Join(checkID("user_id", id), err); err != nil {
 		return Profile{}, opError("SetProfile", err)
 	}
@@ -185,7 +185,7 @@ func (p *Postgres) UpdateProfile(ctx context.Context, id UserID, u ProfileUpdate
 	fullName := change(u.FullName, func(s string) (string, error) { return newName("full_name", s) })
 	displayName := change(u.DisplayName, newDisplayName)
 	bio := change(u.Bio, func(s string) (string, error) { return s, checkBio(s) })
-	zone := change(u.Timezone, func(s string) (string, error) { return s, p.checkOptionalZone(s) })
+	zone := change(u.Timezone, func(s string) (string, error) { return s, checkOptionalZone(s) })
 	if err := errors.Join(errs...); err != nil {
 		return Profile{}, opError("UpdateProfile", err)
 	}

@@ -211,8 +211,8 @@ func TestRoundTrips(t *testing.T) {
 		}},
 
 		{"Settle", 1, 1, func() error { _, err := st.Settle(ctx, soultribe.SettlePolicy{}); return err }},
-		// A statement for each kind, of which none must wait for another call.
-		{"Purge", 1, 5, func() error {
+		// A statement for each kind, of which none must wait for another call, and the lock on the accounts.
+		{"Purge", 1, 6, func() error {
 			_, err := st.Purge(ctx, soultribe.PurgePolicy{Tokens: time.Hour, Slots: time.Hour, Meetups: time.Hour, Unverified: time.Hour})
 			return err
 		}},

@@ -105,7 +105,6 @@ type Postgres struct {
 	config *config
 	sql    *statements
 	hasher *hasher
-	zones  *zoneCache
 }
 
 var _ Store = (*Postgres)(nil)
@@ -127,7 +126,6 @@ func New(db DB, opts ...Option) (*Postgres, error) {
 		config: c,
 		sql:    newStatements(newTables(c.schema), c),
 		hasher: newHasher(c),
-		zones:  new(zoneCache),
 	}, nil
 }
 

@@ -115,7 +115,7 @@ type UserStore interface {
 	// DeleteUser removes the account with everything of it in the seven tables, and returns the live
 	// matches and meetups that others must hear of. It returns ErrNotFound, and an *InUseError (ErrInUse)
 	// where a foreign table of the host's refers to the user without ON DELETE. It locks the user, then
-	// the matches.
+	// the matches, then the live meetups.
 	DeleteUser(ctx context.Context, id UserID) (Deleted, error)
 	// Export returns all that is stored about a person, as of one instant, or ErrNotFound.
 	Export(ctx context.Context, id UserID) (Export, error)
@@ -295,7 +295,7 @@ func (p *Postgres) CreateUser(ctx context.Context, u NewUser) (User, error) {
 	var profile NewProfile
 	var errProfile error
 	if u.Profile != nil {
-		profile, errProfile = p.newProfile(*u.Profile)
+		profile, errProfile = newProfile(*u.Profile)
 	}
 	if err := errors.Join(errEmail, errPassword, errProfile); err != nil {
 		return User{}, opError(op, err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/mail"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -137,20 +136,4 @@ func checkTime(field string, t time.Time) error {
 		return invalid(field, "must be between the years 1 and 9999")
 	}
 	return nil
-}
-
-// zoneCache keeps the zones that were loaded: reading one costs about as much as a statement. There are
-// only so many names, and only those that exist are kept.
-type zoneCache struct{ zones sync.Map }
-
-func (c *zoneCache) load(name string) (*time.Location, error) {
-	if loc, ok := c.zones.Load(name); ok {
-		return loc.(*time.Location), nil
-	}
-	loc, err := loadZone(name)
-	if err != nil {
-		return nil, err
-	}
-	c.zones.Store(name, loc)
-	return loc, nil
 }

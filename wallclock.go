@@ -505,6 +505,7 @@ func layOut(plan []stretch, loc *time.Location, from, to time.Time, d Disambigua
 			}
 			start, startErr := resolve("week", monday.Add(s.from), loc, rule)
 			end, endErr := resolve("week", monday.Add(s.to), loc, rule)
+			// A start at or after its end is looked at too, in the horizon that it belongs to.
 			inside := start.Before(to) && (!start.Before(from) || end.After(from))
 			if err := errors.Join(startErr, endErr); err != nil && inside {
 				return nil, err
@@ -563,8 +564,9 @@ var zones sync.Map
 // The zones are those of the host, or of the directory or zip file that the environment variable
 // ZONEINFO names, and where those have none of that name, those built in.
 func loadZone(name string) (*time.Location, error) {
-	if loc, ok := zones.Load(name); ok {
-		return loc.(*time.Location), nil
+	kept, _ := zones.Load(name)
+	if loc, ok := kept.(*time.Location); ok {
+		return loc, nil
 	}
 	if name == "" {
 		return nil, invalid("timezone", "is required")

@@ -74,21 +74,23 @@ func (c config) run(ctx context.Context, tx pgx.Tx, step *sql.Tx, file string) e
 }
 
 const (
-	partUnless = "-- unless "
-	partEnd    = "-- end"
+	comment    = "--"
+	partUnless = comment + " unless "
+	partEnd    = comment + " end"
 )
 
-// expand leaves out the parts for what has been found, and fills in the names and types.
+// expand leaves out the parts for what has been found, and fills in the names and types. It leaves out the
+// comments too, for a name with a line break would end them.
 func (c config) expand(text string, found *shape) string {
 	var b strings.Builder
 	skip := false
 	for line := range strings.Lines(text) {
-		switch mark := strings.TrimSpace(line); {
+		switch mark := strings.TrimSuffix(line, "\n"); {
 		case strings.HasPrefix(mark, partUnless):
 			skip = found.has(strings.TrimPrefix(mark, partUnless))
 		case mark == partEnd:
 			skip = false
-		case !skip:
+		case !skip && !strings.HasPrefix(mark, comment):
 			b.WriteString(line)
 		}
 	}

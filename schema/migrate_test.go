@@ -155,8 +155,9 @@ func TestMigrateBesideForeignTables(t *testing.T) {
 	require.Zero(t, state.Version)
 
 	// Two schemas of one database have nothing to do with one another.
-	require.NoError(t, schema.Migrate(t.Context(), pool, schema.In("Größe 2")))
-	require.NoError(t, schema.Check(t.Context(), pool, schema.In("Größe 2")))
+	const name = "Größe '2'\n\"{{user_id}}\" $$ -- ; \\"
+	require.NoError(t, schema.Migrate(t.Context(), pool, schema.In(name)))
+	require.NoError(t, schema.Check(t.Context(), pool, schema.In(name)))
 }
 
 // A role that may not create schemas can still fill one that is there.

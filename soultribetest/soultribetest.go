@@ -38,6 +38,8 @@ type DB struct {
 	Pool  *pgxpool.Pool
 	URL   string // of the database, for a pool of the test's own
 	Clock *Clock // the Store's
+
+	name string
 }
 
 // Epoch is the time at which every [Clock] begins: a Monday morning, in UTC.
@@ -104,58 +106,83 @@ var PasswordParams = soultribe.PasswordParams{MemoryKiB: 64, Iterations: 1, Para
 // stays, and its URL is logged, where the server outlives the tests.
 func New(t testing.TB, opts ...Option) *DB {
 	t.Helper()
-	c := config{in: "public"}
-	for _, opt := range opts {
-		opt(&c)
+	db, err := create(context.Background(), opts)
+	if db != nil {
+		t.Cleanup(func() {
+			if err := db.closePool(); err != nil {
+				t.Error(err)
+			}
+			if t.Failed() && theServer.shared {
+				t.Logf("the database stays: %s", redact(db.URL))
+				return
+			}
+			if err := theServer.drop(db.name); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	ctx := context.Background()
-	s, err := theServer.get(ctx)
 	if err != nil {
-		t.Fatal(err)
-	}
-	template, err := s.template(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := s.name("test")
-	if err := s.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
-		t.Fatal(err)
-	}
-	db := &DB{URL: s.url(name), Clock: &Clock{now: Epoch}}
-	t.Cleanup(func() {
-		closePool(t, db.Pool)
-		if t.Failed() && s.shared {
-			t.Logf("the database stays: %s", redact(db.URL))
-			return
-		}
-		if err := s.exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("soultribetest: drop the database: %v", err)
-		}
-	})
-	if db.Pool, err = pgxpool.New(ctx, db.URL); err != nil {
-		t.Fatal(err)
-	}
-	options := []soultribe.Option{soultribe.WithClock(db.Clock.Now), soultribe.WithPasswordParams(PasswordParams), soultribe.WithSchema(c.in)}
-	if db.Store, err = soultribe.New(db.Pool, append(options, c.store...)...); err != nil {
 		t.Fatal(err)
 	}
 	return db
 }
 
+// ForExample is [New] for Example functions, which have no testing.TB. The caller calls drop at the end.
+// It panics where there is no server.
+func ForExample(opts ...Option) (db *DB, drop func()) {
+	db, err := create(context.Background(), opts)
+	if err != nil {
+		panic(err)
+	}
+	return db, func() {
+		if err := errors.Join(db.closePool(), theServer.drop(db.name)); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// create returns a DB as soon as there is something to drop, also with an error.
+func create(ctx context.Context, opts []Option) (*DB, error) {
+	c := config{in: "public"}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	s, err := theServer.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	template, err := s.template(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	name := s.name("test")
+	if err := s.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		return nil, err
+	}
+	db := &DB{URL: s.url(name), Clock: &Clock{now: Epoch}, name: name}
+	if db.Pool, err = pgxpool.New(ctx, db.URL); err != nil {
+		return db, err
+	}
+	options := []soultribe.Option{soultribe.WithClock(db.Clock.Now), soultribe.WithPasswordParams(PasswordParams), soultribe.WithSchema(c.in)}
+	db.Store, err = soultribe.New(db.Pool, append(options, c.store...)...)
+	return db, err
+}
+
 // closePool closes the pool, but does not wait for ever for a connection that the test kept.
-func closePool(t testing.TB, pool *pgxpool.Pool) {
-	if pool == nil {
-		return
+func (db *DB) closePool() error {
+	if db.Pool == nil {
+		return nil
 	}
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		pool.Close()
+		db.Pool.Close()
 	}()
 	select {
 	case <-closed:
+		return nil
 	case <-time.After(10 * time.Second):
-		t.Error("soultribetest: the test did not return a connection, or end a transaction, of the pool")
+		return errors.New("soultribetest: the test did not return a connection, or end a transaction, of the pool")
 	}
 }
 
@@ -209,7 +236,7 @@ func (s *server) get(ctx context.Context) (*server, error) {
 func (s *server) stop() {
 	if s.admin != nil {
 		for _, t := range s.templates {
-			_ = s.exec(context.Background(), "DROP DATABASE IF EXISTS "+t.name+" WITH (FORCE)")
+			_ = s.drop(t.name) // the server is about to end, or its owner cleans up
 		}
 		s.admin.Close()
 	}
@@ -226,6 +253,13 @@ func (s *server) name(kind string) string {
 func (s *server) exec(ctx context.Context, sql string) error {
 	_, err := s.admin.Exec(ctx, sql)
 	return err
+}
+
+func (s *server) drop(database string) error {
+	if err := s.exec(context.Background(), "DROP DATABASE IF EXISTS "+database+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("soultribetest: drop the database: %w", err)
+	}
+	return nil
 }
 
 func (s *server) url(database string) string {
