@@ -3,6 +3,7 @@ package soultribe
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 
 	"github.com/Masterminds/squirrel"
@@ -52,7 +53,7 @@ type adminStatements struct {
 
 func newAdminStatements(t tables) adminStatements {
 	return adminStatements{
-		accounts: compile("Accounts", squirrel.Select(userColumns("u"), profileColumns("p")).From(t.user+" u").
+		accounts: compile("Accounts", squirrel.Select(userColumns, profileColumns).From(t.user+" u").
 			LeftJoin(t.profile+" p ON p.user_id = u.id").Where("u.id = ANY($1::bigint[])")),
 		pendingMatches: compile("PendingMatches", squirrel.Select(columns("m", matchColumns), "u1.email", "u2.email").From(t.match+" m").
 			Join(t.user+" u1 ON u1.id = m.user1_id").Join(t.user+" u2 ON u2.id = m.user2_id").
@@ -64,11 +65,12 @@ func newAdminStatements(t tables) adminStatements {
 	}
 }
 
-func scanPendingMatch(row pgx.CollectableRow) (PendingMatch, error) {
+func scanPendingMatch(row pgx.CollectableRow) (listed[PendingMatch], error) {
 	var m PendingMatch
-	err := scan(row, (*int64)(&m.ID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt,
+	errMatch := scan(row, (*int64)(&m.ID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt,
 		&m.User1Email, &m.User2Email)
-	return m, err
+	at, _, errTime := rawTimestamp(row, matchCreatedAt)
+	return listed[PendingMatch]{m, at, int64(m.ID)}, errors.Join(errMatch, errTime)
 }
 
 // likePrefix escapes what has a meaning in a LIKE pattern.
@@ -92,7 +94,7 @@ func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	if err := errors.Join(errLimit, errCursor, errPrefix); err != nil {
 		return Page[User]{}, opError(op, err)
 	}
-	list := squirrel.Select(userColumns("u")).From(p.sql.t.user + " u")
+	list := squirrel.Select(userColumns).From(p.sql.t.user + " u")
 	if q.EmailPrefix != "" {
 		list = list.Where(`lower(u.email COLLATE "C") LIKE lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
 	}
@@ -128,14 +130,14 @@ func (p *Postgres) PendingMatches(ctx context.Context, q PageQuery) (Page[Pendin
 	const op = "PendingMatches"
 	limit, err := pageLimit(q.Limit)
 	key := newListKey(op)
-	created, id := firstTime.UnixMicro(), int64(0)
+	created, id := int64(math.MinInt64), int64(0)
 	_, errCursor := key.decode(q.After, &created, &id)
-	after, errTime := cursorTime(created)
+	after, errTime := listedTime(created)
 	if err := errors.Join(err, errCursor, errTime); err != nil {
 		return Page[PendingMatch]{}, opError(op, err)
 	}
-	rows, err := queryAll(ctx, p, op, p.sql.pendingMatches, scanPendingMatch, listPosition(after), id, limit+1)
-	return newPage(rows, limit, func(m PendingMatch) Cursor { return key.encode(m.CreatedAt.UnixMicro(), int64(m.ID)) }), err
+	rows, err := queryAll(ctx, p, op, p.sql.pendingMatches, scanPendingMatch, after, id, limit+1)
+	return newListedPage(rows, limit, key), err
 }
 
 // ScanMatches implements [AdminStore].

@@ -88,7 +88,9 @@ type AvailabilityStore interface {
 	AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error)
 	// ReplaceSlots deletes the user's slots that start in the window, and stores the given ones, which
 	// must start in it: all or nothing, and with the same result when it is repeated. With no slots it
-	// clears the window. Errors are those of AddSlots. It locks the user.
+	// clears the window. A window best begins at a start or end of day that lies ahead: a slot that is
+	// running began before now, stays, and may overlap a new one, and one that is over is ErrPast. Errors
+	// are those of AddSlots. It locks the user.
 	ReplaceSlots(ctx context.Context, actor UserID, window Window, slots []NewSlot) ([]Slot, error)
 	// UpdateSlot gives a slot other times. Errors are those of AddSlot, and ErrNotFound where the slot is
 	// not the user's. It locks the user.

@@ -1,6 +1,7 @@
 package soultribe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,16 +200,20 @@ func mostTimeCandidates(t tables) statement {
 type ranked struct {
 	Candidate
 	first      time.Time
-	total      int64     // microseconds
-	start, end time.Time // of the slot with which the first window begins, for SoonestFirst
+	total      int64 // microseconds
+	start, end int64 // of the slot with which the first window begins, as it is stored, for SoonestFirst
 }
 
 func scanRanked(row pgx.CollectableRow) (ranked, error) {
 	var r ranked
 	var starts, ends []int64
-	if err := scan(row, (*int64)(&r.UserID), &r.DisplayName, &r.Timezone, &r.first, &r.total, &starts, &ends, &r.start, &r.end); err != nil {
+	errRow := scan(row, (*int64)(&r.UserID), &r.DisplayName, &r.Timezone, &r.first, &r.total, &starts, &ends, nil, nil)
+	start, _, errStart := rawTimestamp(row, 7)
+	end, _, errEnd := rawTimestamp(row, 8)
+	if err := errors.Join(errRow, errStart, errEnd); err != nil {
 		return r, err
 	}
+	r.start, r.end = start, end
 	r.Total = time.Duration(r.total) * time.Microsecond
 	r.Windows = make([]Window, len(starts))
 	for i := range starts {
@@ -238,16 +243,49 @@ func (q *CandidateQuery) validate() error {
 }
 
 // candidatePosition is where a list of candidates goes on, with the horizon of its first page, as now
-// moves on. For SoonestFirst it is behind the slot from start to end of a user whose first window begins
-// at rank; for MostTimeFirst it is behind a user who has rank microseconds.
+// moves on. For SoonestFirst it is behind the slot from start to end, as they are stored, of a user whose
+// first window begins at rank; for MostTimeFirst it is behind a user who has rank microseconds.
 type candidatePosition struct{ from, to, rank, start, end, user int64 }
 
-// slot returns the times of a position of SoonestFirst.
-func (c candidatePosition) slot() (first, start, end time.Time, err error) {
-	first, errFirst := cursorTime(c.rank)
-	start, errStart := cursorTime(c.start)
-	end, errEnd := cursorTime(c.end)
-	return first, start, end, errors.Join(errFirst, errStart, errEnd)
+// firstPosition is ahead of everyone.
+func firstPosition(order CandidateOrder) candidatePosition {
+	if order == MostTimeFirst {
+		return candidatePosition{rank: math.MaxInt64}
+	}
+	return candidatePosition{rank: firstTime.UnixMicro(), start: math.MinInt64, end: math.MinInt64}
+}
+
+// args are the position as the last arguments of an order's statement, in which free is the asker's time.
+func (c candidatePosition) args(order CandidateOrder, free []Window) []any {
+	if order == MostTimeFirst {
+		return []any{c.rank, c.user}
+	}
+	first := time.UnixMicro(c.rank)
+	starts, ends, users := make([]pgtype.Timestamp, len(free)), make([]pgtype.Timestamp, len(free)), make([]int64, len(free))
+	for i, w := range free {
+		switch {
+		case !w.End.After(first): // there is nothing left in it
+			starts[i], ends[i] = timestamp(w.End), timestamp(w.End)
+		case w.Start.After(first): // all is left
+			starts[i], ends[i] = timestamp(w.Start.Add(-maxSpan)), timestamp(w.Start)
+		default:
+			starts[i], _ = listedTime(c.start)
+			ends[i], _ = listedTime(c.end)
+			users[i] = c.user
+		}
+	}
+	return []any{starts, ends, users}
+}
+
+// check refuses a position that a cursor could have only if someone made it up.
+func (c candidatePosition) check(order CandidateOrder) error {
+	if order == MostTimeFirst {
+		return nil
+	}
+	_, errFirst := cursorTime(c.rank)
+	_, errStart := listedTime(c.start)
+	_, errEnd := listedTime(c.end)
+	return cmp.Or(errFirst, errStart, errEnd)
 }
 
 // Candidates implements [MatchStore]. It is two round trips: the first reads the asker's time, and the
@@ -259,37 +297,32 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	limit, errLimit := pageLimit(q.Limit)
 	errQuery := q.validate()
 	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro(), q.AtLeast, q.Order)
-	var at candidatePosition
+	at := firstPosition(q.Order)
 	later, errCursor := key.decode(q.After, &at.from, &at.to, &at.rank, &at.start, &at.end, &at.user)
 	if later {
+		errCursor = at.check(q.Order)
 		q.From, q.To = time.UnixMicro(at.from), time.UnixMicro(at.to)
 	}
 	span, errSpan := horizon(q.From, q.To, now, defaultHorizon)
 	if err := errors.Join(checkID("actor", actor), errLimit, errQuery, errCursor, errSpan); err != nil {
 		return none, opError(op, err)
 	}
-	switch {
-	case !later && q.Order == SoonestFirst:
-		at.rank, at.start, at.end = firstTime.UnixMicro(), firstTime.UnixMicro(), firstTime.UnixMicro()
-	case !later:
-		at.rank = math.MaxInt64
-	}
 
 	free, excluded, err := p.asker(ctx, actor, span, q.AtLeast, now)
 	if err != nil || len(free) == 0 {
 		return none, err
 	}
-	find, args, err := p.findCandidates(q.Order, free, at)
-	if err != nil {
-		return none, opError(op, err)
+	find := p.sql.soonest
+	if q.Order == MostTimeFirst {
+		find = p.sql.mostTime
 	}
 	starts, ends := windowArrays(free)
 	atLeast := q.AtLeast.Microseconds()
 	if q.AtLeast%time.Microsecond > 0 {
 		atLeast++ // windows are whole microseconds
 	}
-	args = append([]any{int64(actor), starts, ends, excluded, atLeast, q.MaxWindows, limit + 1}, args...)
-	rows, err := queryAll(ctx, p, op, find, scanRanked, args...)
+	args := []any{int64(actor), starts, ends, excluded, atLeast, q.MaxWindows, limit + 1}
+	rows, err := queryAll(ctx, p, op, find, scanRanked, append(args, at.args(q.Order, free)...)...)
 	if err != nil {
 		return none, err
 	}
@@ -298,36 +331,13 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 		if q.Order == MostTimeFirst {
 			rank = r.total
 		}
-		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), rank, r.start.UnixMicro(), r.end.UnixMicro(), int64(r.UserID))
+		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), rank, r.start, r.end, int64(r.UserID))
 	})
 	page := Page[Candidate]{Items: make([]Candidate, len(list.Items)), Next: list.Next}
 	for i, r := range list.Items {
 		page.Items[i] = r.Candidate
 	}
 	return page, nil
-}
-
-// findCandidates returns the statement for an order, and its arguments that say where to go on.
-func (p *Postgres) findCandidates(order CandidateOrder, free []Window, at candidatePosition) (statement, []any, error) {
-	if order == MostTimeFirst {
-		return p.sql.mostTime, []any{at.rank, at.user}, nil
-	}
-	first, start, end, err := at.slot()
-	if err != nil {
-		return "", nil, err
-	}
-	starts, ends, users := make([]pgtype.Timestamp, len(free)), make([]pgtype.Timestamp, len(free)), make([]int64, len(free))
-	for i, w := range free {
-		switch {
-		case !w.End.After(first): // there is nothing left in it
-			starts[i], ends[i] = timestamp(w.End), timestamp(w.End)
-		case w.Start.After(first): // all is left
-			starts[i], ends[i] = timestamp(w.Start.Add(-maxSpan)), timestamp(w.Start)
-		default:
-			starts[i], ends[i], users[i] = timestamp(start), timestamp(end), at.user
-		}
-	}
-	return p.sql.soonest, []any{starts, ends, users}, nil
 }
 
 // windowArrays are windows as parameters.

@@ -25,8 +25,10 @@ func TestConformance(t *testing.T) {
 		configure func(*pgxpool.Config)
 		on        func(t *testing.T, pool *pgxpool.Pool) soultribe.DB // nil means the pool
 		schema    string
+		decorate  bool
 	}{
 		{name: "pool"},
+		{name: "decorated", decorate: true},
 		{name: "cache_describe", configure: mode(pgx.QueryExecModeCacheDescribe)},
 		{name: "describe_exec", configure: mode(pgx.QueryExecModeDescribeExec)},
 		{name: "exec", configure: mode(pgx.QueryExecModeExec)},
@@ -69,7 +71,11 @@ func TestConformance(t *testing.T) {
 				if lane.on != nil {
 					on = lane.on(t, pool)
 				}
-				return newStore(t, db, on, opts...), db.Clock
+				store := newStore(t, db, on, opts...)
+				if lane.decorate {
+					return soultribe.Decorate(store, func(s soultribe.Store) soultribe.Store { return struct{ soultribe.Store }{s} }), db.Clock
+				}
+				return store, db.Clock
 			})
 		})
 	}

@@ -227,8 +227,8 @@ func (e *InUseError) Error() string {
 func (e *InUseError) Unwrap() error { return ErrInUse }
 
 // Code returns the stable name of err for use in an API: that of the most specific error of this
-// package in its tree, "canceled" or "timeout" for a context that ended, "internal" for any other
-// error and "" for nil.
+// package in its tree, "canceled" or "timeout" for a context that ended (the caller's doing, and nothing to
+// alarm an operator), "internal" for any other error and "" for nil.
 func Code(err error) string {
 	var s *sentinel
 	switch {

@@ -109,20 +109,20 @@ func newMaintenanceStatements(t tables) maintenanceStatements {
 		purgeSlots:         purge("PurgeSlots", t.slot, older(t.slot, "x.end_dt_utc", "x.start_dt_utc"), "x.start_dt_utc"),
 		purgeMeetups: purge("PurgeMeetups", t.meetup, older(t.meetup, "x.scheduled_time + coalesce(x.duration_seconds, 3600) * interval '1 second'", "x.updated_at").
 			Where("x.status IN ('completed', 'cancelled')"), "x.scheduled_time"),
-		holdIdle:   compile("PurgeHold", idle(t).OrderBy("x.id").Suffix("LIMIT $2::bigint FOR UPDATE SKIP LOCKED")),
-		purgeUsers: purge("PurgeUsers", t.user, idle(t), "x.id"),
-		stats:      stats(t),
-		ready:      compile("Ready", squirrel.Select("coalesce(max(version_id), 0)").From(t.version).Where("is_applied")),
+		holdIdle: compile("PurgeHold", squirrel.Select("set_config('soultribe.idle', coalesce(string_agg(old.id::text, ','), ''), true)").From("old"),
+			with{"old", idle(t).OrderBy("x.id").Suffix("LIMIT $3::bigint FOR UPDATE SKIP LOCKED")}),
+		purgeUsers: compile("PurgeUsers", squirrel.Delete(t.user).Where("id IN (SELECT old.id FROM old)"),
+			with{"old", idle(t).Where("x.id = ANY(string_to_array(current_setting('soultribe.idle'), ',')::bigint[])")}),
+		stats: stats(t),
+		ready: compile("Ready", squirrel.Select("coalesce(max(version_id), 0)").From(t.version).Where("is_applied")),
 	}
 }
 
 func settleAll(t tables) statement {
 	return compile("Settle", squirrel.Select(meetupColumns).From("settled mt").Join(t.match+" m ON m.id = mt.match_id").OrderBy("mt.scheduled_time", "mt.id"),
-		// The status comes apart, so that the index of live meetups is found. The match is locked too, as by
-		// every step: who deletes a person has locked the match, and goes for bookings before meetups.
-		with{"due", squirrel.Select("mt.id").From(t.meetup+" mt").Join(t.match+" m ON m.id = mt.match_id").
-			Where("mt.status IN ('proposed', 'confirmed')").Where(settleable("$1::timestamp")).
-			OrderBy("mt.scheduled_time", "mt.id").Suffix("LIMIT $2::bigint FOR NO KEY UPDATE OF m, mt SKIP LOCKED")},
+		// The status comes apart, so that the index of live meetups is found.
+		with{"due", squirrel.Select("mt.id").From(t.meetup+" mt").Where("mt.status IN ('proposed', 'confirmed')").Where(settleable("$1::timestamp")).
+			OrderBy("mt.scheduled_time", "mt.id").Suffix("LIMIT $2::bigint FOR NO KEY UPDATE SKIP LOCKED")},
 		with{"settled", settle(t, "$1::timestamp").From("due").Where("mt.id = due.id").
 			Suffix("RETURNING " + columns("mt", "id, match_id, proposer_id, scheduled_time, duration_seconds, status, created_at, updated_at"))})
 }
@@ -141,11 +141,15 @@ func older(table string, times ...string) squirrel.SelectBuilder {
 	return rows
 }
 
-// idle selects the accounts x that were made before $1 and never used; $3 is now.
+// idle selects the accounts x that were made before $1 and never used; $2 is now.
+//
+// Purge locks them in a statement of its own, before the one that removes them: only a statement that
+// begins with the account locked sees all that its owner did. A setting, which ends with the
+// transaction, hands over the ids in one round trip.
 func idle(t tables) squirrel.SelectBuilder {
 	return squirrel.Select("x.id").From(t.user + " x").Where("x.email_verified_at IS NULL AND x.created_at < $1::timestamp AND " +
-		none(t.verification, "o.used_at IS NULL AND o.expires_at > $3::timestamp") + " AND " +
-		none(t.reset, "o.used_at IS NULL AND o.expires_at > $3::timestamp") + " AND " + none(t.slot, "true") +
+		none(t.verification, "o.used_at IS NULL AND o.expires_at > $2::timestamp") + " AND " +
+		none(t.reset, "o.used_at IS NULL AND o.expires_at > $2::timestamp") + " AND " + none(t.slot, "true") +
 		" AND NOT EXISTS (SELECT FROM " + t.match + " o WHERE o.user1_id = x.id) AND NOT EXISTS (SELECT FROM " + t.match + " o WHERE o.user2_id = x.id)")
 }
 
@@ -217,27 +221,34 @@ func (p *Postgres) Purge(ctx context.Context, policy PurgePolicy) (Purged, error
 	now := p.now()
 	var purged Purged
 	err = p.sendGuarded(ctx, op, func(b *batch) {
-		remove := func(s statement, age time.Duration, count *int64, more ...any) {
-			if age == 0 {
-				return
-			}
-			b.Queue(string(s), append([]any{timestamp(now.Add(-age)), limit}, more...)...).Exec(func(tag pgconn.CommandTag) error {
+		remove := func(s statement, count *int64, args ...any) {
+			b.Queue(string(s), args...).Exec(func(tag pgconn.CommandTag) error {
 				*count = tag.RowsAffected()
 				purged.More = purged.More || *count == int64(limit)
 				return nil
 			})
 		}
 		// Accounts come first: their rows elsewhere go with them, and another Purge may have locked those,
-		// which then skips all else that is locked, and ends. Locked in a statement of their own, accounts
-		// are judged by one that sees what their owners did until then.
+		// which then skips all else that is locked, and ends.
 		if policy.Unverified != 0 {
-			b.exec(p.sql.holdIdle, timestamp(now.Add(-policy.Unverified)), limit, timestamp(now))
+			before := timestamp(now.Add(-policy.Unverified))
+			b.exec(p.sql.holdIdle, before, timestamp(now), limit)
+			remove(p.sql.purgeUsers, &purged.Users, before, timestamp(now))
 		}
-		remove(p.sql.purgeUsers, policy.Unverified, &purged.Users, timestamp(now))
-		remove(p.sql.purgeVerifications, policy.Tokens, &purged.EmailVerifications)
-		remove(p.sql.purgeResets, policy.Tokens, &purged.PasswordResets)
-		remove(p.sql.purgeSlots, policy.Slots, &purged.Slots)
-		remove(p.sql.purgeMeetups, policy.Meetups, &purged.Meetups)
+		for _, kind := range []struct {
+			s     statement
+			age   time.Duration
+			count *int64
+		}{
+			{p.sql.purgeVerifications, policy.Tokens, &purged.EmailVerifications},
+			{p.sql.purgeResets, policy.Tokens, &purged.PasswordResets},
+			{p.sql.purgeSlots, policy.Slots, &purged.Slots},
+			{p.sql.purgeMeetups, policy.Meetups, &purged.Meetups},
+		} {
+			if kind.age != 0 {
+				remove(kind.s, kind.count, timestamp(now.Add(-kind.age)), limit)
+			}
+		}
 	})
 	if err != nil {
 		return Purged{}, err

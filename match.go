@@ -9,7 +9,6 @@ import (
 
 	"github.com/Masterminds/squirrel"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // MatchStatus is where a match stands. A database may hold others than the constants, stored by other
@@ -97,7 +96,8 @@ type MatchStore interface {
 }
 
 const (
-	matchColumns = "id, user1_id, user2_id, status, created_at, updated_at"
+	matchColumns   = "id, user1_id, user2_id, status, created_at, updated_at"
+	matchCreatedAt = 4 // its place in them
 
 	// ofActor says that the match m is the actor's, who is $1.
 	ofActor = "(m.user1_id = $1::bigint OR m.user2_id = $1::bigint)"
@@ -327,10 +327,10 @@ func (p *Postgres) Matches(ctx context.Context, actor UserID, q MatchQuery) (Pag
 func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q MatchQuery) (Page[Match], error) {
 	limit, err := pageLimit(q.Limit)
 	status := statusList(q.Status)
-	key := newListKey(op, actor, q.Role, fmt.Sprintf("%q", status), q.UpdatedBefore.UnixMicro())
-	created, id := lastTime.UnixMicro(), int64(0)
+	key := newListKey(op, actor, q.Role, statusKey(status), q.UpdatedBefore.UnixMicro())
+	var created, id int64
 	later, errCursor := key.decode(q.After, &created, &id)
-	after, errTime := cursorTime(created)
+	after, errTime := listedTime(created)
 	if err := errors.Join(err, errCursor, errTime, q.validate()); err != nil {
 		return Page[Match]{}, opError(op, err)
 	}
@@ -360,7 +360,7 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 			b = b.Where("m.updated_at < ?::timestamp", timestamp(q.UpdatedBefore))
 		}
 		if later {
-			b = b.Where("(m.created_at, m.id) < (?::timestamp, ?::bigint)", listPosition(after), id)
+			b = b.Where("(m.created_at, m.id) < (?::timestamp, ?::bigint)", after, id)
 		}
 		text, values, err := b.OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1).ToSql()
 		if err != nil {
@@ -370,20 +370,14 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 	}
 	list := squirrel.Select(columns("m", matchColumns)).From("("+strings.Join(branches, " UNION ALL ")+") m").
 		OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1)
-	rows, err := queryList(ctx, p, op, list, scanMatch, args...)
-	return newPage(rows, limit, func(m Match) Cursor { return key.encode(m.CreatedAt.UnixMicro(), int64(m.ID)) }), err
+	rows, err := queryList(ctx, p, op, list, scanListedMatch, args...)
+	return newListedPage(rows, limit, key), err
 }
 
-// listPosition is a cursor's time as a parameter. Where it is the first or the last that can be read, it
-// stands for an infinity, so that a list in which other applications stored some goes on, and ends.
-func listPosition(t time.Time) pgtype.Timestamp {
-	switch {
-	case !t.After(firstTime):
-		return pgtype.Timestamp{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
-	case !t.Before(lastTime):
-		return pgtype.Timestamp{InfinityModifier: pgtype.Infinity, Valid: true}
-	}
-	return timestamp(t)
+func scanListedMatch(row pgx.CollectableRow) (listed[Match], error) {
+	m, errMatch := scanMatch(row)
+	at, _, errTime := rawTimestamp(row, matchCreatedAt)
+	return listed[Match]{m, at, int64(m.ID)}, errors.Join(errMatch, errTime)
 }
 
 func (q MatchQuery) validate() error {
@@ -410,6 +404,14 @@ func checkStatuses(list []string) error {
 		}
 	}
 	return nil
+}
+
+// statusKey is a filter as a part of a listKey. One that is refused anyway is not worth the work.
+func statusKey(list []string) string {
+	if checkStatuses(list) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%q", list)
 }
 
 func statusList[S ~string](statuses []S) []string {

@@ -514,10 +514,10 @@ func (p *Postgres) Meetups(ctx context.Context, actor UserID, q MeetupQuery) (Pa
 func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q MeetupQuery) (Page[Meetup], error) {
 	limit, err := pageLimit(q.Limit)
 	status := statusList(q.Status)
-	key := newListKey(op, actor, q.MatchID, fmt.Sprintf("%q", status), q.From.UnixMicro(), q.To.UnixMicro(), q.Latest)
+	key := newListKey(op, actor, q.MatchID, statusKey(status), q.From.UnixMicro(), q.To.UnixMicro(), q.Latest)
 	var start, id int64
 	later, errCursor := key.decode(q.After, &start, &id)
-	after, errTime := cursorTime(start)
+	after, errTime := listedTime(start)
 	if err := errors.Join(err, errCursor, errTime, q.validate()); err != nil {
 		return Page[Meetup]{}, opError(op, err)
 	}
@@ -542,32 +542,23 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 		direction, beyond = "DESC", "<"
 	}
 	if later {
-		list = list.Where("(mt.scheduled_time, mt.id) "+beyond+" (?::timestamp, ?::bigint)", listPosition(after), id)
+		list = list.Where("(mt.scheduled_time, mt.id) "+beyond+" (?::timestamp, ?::bigint)", after, id)
 	}
 	// The column itself, with what it may have beyond the second, is the order.
 	list = list.Column("mt.scheduled_time").
 		OrderBy("mt.scheduled_time "+direction, "mt.id "+direction).Suffix("LIMIT ?::bigint", limit+1)
 	rows, err := queryList(ctx, p, op, list, scanListedMeetup)
-	listed := newPage(rows, limit, func(m listedMeetup) Cursor { return key.encode(m.scheduled.UnixMicro(), int64(m.ID)) })
-	page := Page[Meetup]{Items: make([]Meetup, len(listed.Items)), Next: listed.Next}
-	for i, m := range listed.Items {
-		page.Items[i] = m.Meetup
-	}
-	return page, err
+	return newListedPage(rows, limit, key), err
 }
 
-// listedMeetup is a meetup with its place in the list.
-type listedMeetup struct {
-	Meetup
-	scheduled time.Time
-}
-
-func scanListedMeetup(row pgx.CollectableRow) (listedMeetup, error) {
-	var m listedMeetup
+func scanListedMeetup(row pgx.CollectableRow) (listed[Meetup], error) {
+	var m Meetup
 	var seconds int64
-	err := scan(row, append(m.columns(&seconds), &m.scheduled)...)
+	dst := append(m.columns(&seconds), nil)
+	errMeetup := scan(row, dst...)
+	at, _, errTime := rawTimestamp(row, len(dst)-1)
 	m.Duration = time.Duration(seconds) * time.Second
-	return m, err
+	return listed[Meetup]{m, at, int64(m.ID)}, errors.Join(errMeetup, errTime)
 }
 
 func (q MeetupQuery) validate() error {

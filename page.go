@@ -6,7 +6,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const (
@@ -77,6 +80,23 @@ func newPage[T any](rows []T, limit int, cursor func(last T) Cursor) Page[T] {
 	return Page[T]{Items: rows, Next: cursor(rows[limit-1])}
 }
 
+// listed is a row with its place in a list by time and id: the time as it is stored, which may be one that
+// cannot be read, so that the list goes on from there, and ends.
+type listed[T any] struct {
+	item   T
+	at, id int64
+}
+
+// newListedPage is newPage for rows with their places.
+func newListedPage[T any](rows []listed[T], limit int, key listKey) Page[T] {
+	part := newPage(rows, limit, func(last listed[T]) Cursor { return key.encode(last.at, last.id) })
+	page := Page[T]{Items: make([]T, len(part.Items)), Next: part.Next}
+	for i, row := range part.Items {
+		page.Items[i] = row.item
+	}
+	return page
+}
+
 // listKey identifies a list: the method, the actor and the filters.
 type listKey [8]byte
 
@@ -128,3 +148,22 @@ func cursorTime(micros int64) (time.Time, error) {
 	}
 	return t, nil
 }
+
+// listedTime is the time of a listed row's place, which anyone could have made up, as a parameter.
+func listedTime(at int64) (pgtype.Timestamp, error) {
+	switch {
+	case at == math.MaxInt64:
+		return pgtype.Timestamp{InfinityModifier: pgtype.Infinity, Valid: true}, nil
+	case at == math.MinInt64:
+		return pgtype.Timestamp{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, nil
+	case at < earliest || at >= latest:
+		return pgtype.Timestamp{}, invalid("after", "is not a cursor of this list")
+	}
+	return timestamp(time.UnixMicro(at + year2000)), nil
+}
+
+// PostgreSQL's finite timestamps are from earliest on and before latest, in microseconds since 2000.
+var (
+	earliest = time.Date(-4712, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - year2000
+	latest   = time.Date(294277, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - year2000
+)

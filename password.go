@@ -54,9 +54,22 @@ func (p PasswordParams) validate() error {
 }
 
 // PasswordHash is a hashed password that HashPassword returned. It prints as [redacted].
-type PasswordHash struct{ phc string }
+type PasswordHash struct{ phc hidden }
 
 const redacted = "[redacted]"
+
+// hidden is text behind a pointer: fmt calls no methods on what is in an unexported field of a caller's
+// struct, and then prints an address.
+type hidden struct{ text *string }
+
+func hide(text string) hidden { return hidden{&text} }
+
+func (h hidden) reveal() string {
+	if h.text == nil {
+		return ""
+	}
+	return *h.text
+}
 
 // Format implements [fmt.Formatter]: every verb prints [redacted].
 func (PasswordHash) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
@@ -99,7 +112,7 @@ func (h *hasher) hash(ctx context.Context, password string) (PasswordHash, error
 	if err != nil {
 		return PasswordHash{}, err
 	}
-	return PasswordHash{encodeHash(h.params, salt, key)}, nil
+	return PasswordHash{hide(encodeHash(h.params, salt, key))}, nil
 }
 
 func encodeHash(params PasswordParams, salt, key []byte) string {

@@ -89,11 +89,9 @@ type ProfileStore interface {
 // maxIDs bounds the sets of ids in one call.
 const maxIDs = 1000
 
-func profileColumns(alias string) string {
-	text := func(column string) string { return ", coalesce(" + alias + "." + column + ", '')" }
-	return alias + ".user_id" + text("full_name") + text("display_name") + text("bio") + text("timezone") +
-		", " + columns(alias, "created_at, updated_at")
-}
+// profileColumns make a Profile of the profile p.
+const profileColumns = "p.user_id, coalesce(p.full_name, ''), coalesce(p.display_name, ''), coalesce(p.bio, ''), coalesce(p.timezone, '')," +
+	" p.created_at, p.updated_at"
 
 type profileStatements struct {
 	setProfile, updateProfile, profile, publicProfiles statement
@@ -101,7 +99,7 @@ type profileStatements struct {
 
 func newProfileStatements(t tables) profileStatements {
 	const row = "user_id, full_name, display_name, bio, timezone, created_at, updated_at"
-	set := compile("SetProfile", squirrel.Select(profileColumns("p")).From("saved p"),
+	set := compile("SetProfile", squirrel.Select(profileColumns).From("saved p"),
 		with{"owner", keyShare(t)},
 		with{"saved", squirrel.Insert(t.profile+" AS p").
 			Columns("user_id", "full_name", "display_name", "bio", "timezone", "created_at", "updated_at").
@@ -109,7 +107,7 @@ func newProfileStatements(t tables) profileStatements {
 				From("owner")).
 			Suffix("ON CONFLICT (user_id) DO UPDATE SET full_name = excluded.full_name, display_name = excluded.display_name," +
 				" bio = excluded.bio, timezone = excluded.timezone, updated_at = excluded.updated_at RETURNING " + row)})
-	update := compile("UpdateProfile", squirrel.Select(profileColumns("p")).From("saved p"),
+	update := compile("UpdateProfile", squirrel.Select(profileColumns).From("saved p"),
 		with{"saved", squirrel.Update(t.profile).
 			Set("full_name", squirrel.Expr("coalesce($2::text, full_name)")).
 			Set("display_name", squirrel.Expr("coalesce($3::text, display_name)")).
@@ -120,7 +118,7 @@ func newProfileStatements(t tables) profileStatements {
 	return profileStatements{
 		setProfile:    set,
 		updateProfile: update,
-		profile:       compile("Profile", squirrel.Select(profileColumns("p")).From(t.profile+" p").Where("p.user_id = $1::bigint")),
+		profile:       compile("Profile", squirrel.Select(profileColumns).From(t.profile+" p").Where("p.user_id = $1::bigint")),
 		publicProfiles: compile("PublicProfiles", squirrel.Select("p.user_id", "p.display_name", "coalesce(p.bio, '')", "coalesce(p.timezone, '')").
 			From(t.profile+" p").Where("p.user_id = ANY($1::bigint[])")),
 	}

@@ -64,7 +64,8 @@ type (
 // Store is everything that the library does. Handlers are best given only those of its parts that they
 // need: the first six hold what one person may do and see.
 //
-// Store and its parts grow in minor versions. An implementation therefore embeds a Store.
+// Store and its parts grow in minor versions. An implementation therefore embeds a Store. One that wraps
+// another is put on by [Decorate]: else WithTx and InTx of the Store within would hand out that one.
 type Store interface {
 	UserStore
 	ProfileStore
@@ -266,9 +267,14 @@ const rollbackTimeout = 5 * time.Second
 
 // InTx implements [Store].
 func (p *Postgres) InTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx, st Store) error) error {
+	const op = "InTx"
+	// pgx closes a connection on which it could not begin.
+	if err := ctx.Err(); err != nil {
+		return opError(op, err)
+	}
 	tx, err := p.db.Begin(ctx)
 	if err != nil {
-		return opError("InTx", err)
+		return opError(op, err)
 	}
 	committed := false
 	defer func() {
@@ -282,8 +288,12 @@ func (p *Postgres) InTx(ctx context.Context, fn func(ctx context.Context, tx pgx
 	if err := fn(ctx, tx, p.on(tx)); err != nil {
 		return err
 	}
+	// A savepoint that could not be released would stay in the caller's transaction, with all that fn did.
+	if err := ctx.Err(); err != nil {
+		return opError(op, err)
+	}
 	committed = true
-	return opError("InTx", tx.Commit(ctx))
+	return opError(op, tx.Commit(ctx))
 }
 
 // Decorate returns wrap(s) as a Store that stays wrapped inside WithTx and InTx. A decorator thus

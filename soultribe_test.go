@@ -150,6 +150,41 @@ func TestInTx(t *testing.T) {
 	require.Zero(t, db.Pool.Stat().AcquiredConns())
 }
 
+func TestInTxEndedContext(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ctx := t.Context()
+	u := db.User(t)
+	// The context ends in the inner function, which does not look.
+	err := db.Store.InTx(ctx, func(ctx context.Context, _ pgx.Tx, st soultribe.Store) error {
+		inner, cancel := context.WithCancel(ctx)
+		err := st.InTx(inner, func(ctx context.Context, _ pgx.Tx, st soultribe.Store) error {
+			_, err := st.DeleteUser(ctx, u.ID)
+			cancel()
+			return err
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		return nil // the caller goes on without it
+	})
+	require.NoError(t, err)
+	_, err = db.Store.User(ctx, u.ID)
+	require.NoError(t, err, "the inner InTx failed, and yet took effect")
+}
+
+func TestInTxEndedContextOnConnection(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close(context.Background())) })
+	st := newStore(t, db, conn)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = st.InTx(ended, func(context.Context, pgx.Tx, soultribe.Store) error { return nil })
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, st.Ready(t.Context()), "the connection was closed")
+}
+
 func TestWithTxIsTheCallers(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)

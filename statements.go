@@ -215,14 +215,6 @@ func timestamp(t time.Time) pgtype.Timestamp {
 	return pgtype.Timestamp{Time: t.UTC().Truncate(time.Microsecond), Valid: true}
 }
 
-// optionalTimestamp is NULL for the zero time.
-func optionalTimestamp(t time.Time) pgtype.Timestamp {
-	if t.IsZero() {
-		return pgtype.Timestamp{}
-	}
-	return timestamp(t)
-}
-
 // wallTimestamp is the wall-clock reading of t in loc as a parameter.
 func wallTimestamp(t time.Time, loc *time.Location) pgtype.Timestamp {
 	_, offset := t.In(loc).Zone()
@@ -265,28 +257,34 @@ var timestampCodec pgtype.TimestampCodec
 
 // decodeTimestamp returns column i as UTC, and whether it is not NULL.
 func decodeTimestamp(row pgx.CollectableRow, i int) (t time.Time, ok bool, err error) {
-	raw := row.RawValues()[i]
-	if raw == nil {
-		return time.Time{}, false, nil
-	}
-	var micros int64 // since 2000-01-01
-	if row.FieldDescriptions()[i].Format == pgx.BinaryFormatCode && len(raw) == 8 {
-		micros = int64(binary.BigEndian.Uint64(raw)) //nolint:gosec // two's complement, as PostgreSQL sends it
-	} else {
-		var ts pgtype.Timestamp
-		if err := timestampCodec.PlanScan(nil, pgtype.TimestampOID, pgx.TextFormatCode, &ts).Scan(raw, &ts); err != nil {
-			return time.Time{}, false, err
-		}
-		switch ts.InfinityModifier {
-		case pgtype.Infinity:
-			micros = math.MaxInt64
-		case pgtype.NegativeInfinity:
-			micros = math.MinInt64
-		case pgtype.Finite:
-			micros = ts.Time.UnixMicro() - year2000
-		}
+	micros, ok, err := rawTimestamp(row, i)
+	if !ok || err != nil {
+		return time.Time{}, false, err
 	}
 	return time.UnixMicro(min(max(micros, firstTime.UnixMicro()-year2000), lastTime.UnixMicro()-year2000) + year2000).UTC(), true, nil
+}
+
+// rawTimestamp returns column i as PostgreSQL stores it, in microseconds since 2000, of which the first and
+// the last are the infinities, and whether it is not NULL.
+func rawTimestamp(row pgx.CollectableRow, i int) (micros int64, ok bool, err error) {
+	raw := row.RawValues()[i]
+	if raw == nil {
+		return 0, false, nil
+	}
+	if row.FieldDescriptions()[i].Format == pgx.BinaryFormatCode && len(raw) == 8 {
+		return int64(binary.BigEndian.Uint64(raw)), true, nil //nolint:gosec // two's complement, as PostgreSQL sends it
+	}
+	var ts pgtype.Timestamp
+	if err := timestampCodec.PlanScan(nil, pgtype.TimestampOID, pgx.TextFormatCode, &ts).Scan(raw, &ts); err != nil {
+		return 0, false, err
+	}
+	switch ts.InfinityModifier {
+	case pgtype.Infinity:
+		return math.MaxInt64, true, nil
+	case pgtype.NegativeInfinity:
+		return math.MinInt64, true, nil
+	}
+	return ts.Time.UnixMicro() - year2000, true, nil
 }
 
 // year2000 is PostgreSQL's epoch in microseconds since 1970.

@@ -23,12 +23,12 @@ type IssuedToken struct {
 	UserID    UserID
 	Email     string    // where to mail the secret: the stored address, or the new one of a change
 	ExpiresAt time.Time // UTC
-	secret    string
+	secret    hidden
 }
 
 // Secret returns the secret: 32 random bytes as 43 characters of URL-safe base64. It is not stored, and
 // cannot be had again.
-func (t IssuedToken) Secret() string { return t.secret }
+func (t IssuedToken) Secret() string { return t.secret.reveal() }
 
 // Format implements [fmt.Formatter]: every verb prints [redacted].
 func (IssuedToken) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
@@ -65,7 +65,8 @@ type TokenStore interface {
 
 	// IssuePasswordReset makes a secret that allows a new password within an hour. For an unknown
 	// address, and within 60 seconds of the one before, ok is false and err is nil: the visitor is told
-	// the same in all three cases. It returns ErrInvalid for what cannot be an address.
+	// the same in all three cases. A job that could not send the mail keeps the token for its next try: a
+	// new one within the cool-down is not issued. It returns ErrInvalid for what cannot be an address.
 	IssuePasswordReset(ctx context.Context, email string) (tok IssuedToken, ok bool, err error)
 	// ResetPassword redeems a secret of IssuePasswordReset: it sets the password, kills every other reset
 	// and change of address of the user, moves CredentialsChangedAt, and verifies the address to which the secret was mailed if
@@ -270,7 +271,7 @@ func (p *Postgres) issueToken(ctx context.Context, op string, lock, s statement,
 	case !found:
 		err = opError(op, ErrNotFound)
 	case i.done:
-		tok = IssuedToken{UserID: i.user, Email: i.email, ExpiresAt: expires, secret: secret}
+		tok = IssuedToken{UserID: i.user, Email: i.email, ExpiresAt: expires, secret: hide(secret)}
 	case i.free && i.recentAt != nil:
 		err = opError(op, &CooldownError{Until: i.recentAt.Add(cooldown)})
 	}
@@ -411,7 +412,7 @@ func (p *Postgres) ResetPassword(ctx context.Context, secret, password string) (
 	if err != nil {
 		return User{}, opError(op, err)
 	}
-	return p.redeem(ctx, op, p.sql.holdUserByReset, p.sql.resetPassword, secret, hash.phc)
+	return p.redeem(ctx, op, p.sql.holdUserByReset, p.sql.resetPassword, secret, hash.phc.reveal())
 }
 
 // CheckEmailVerification implements [TokenStore].

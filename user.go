@@ -28,7 +28,7 @@ type User struct {
 // NewUser is an account to be made, with exactly one of Password and Hash. It prints as [redacted].
 type NewUser struct {
 	Email    string       `json:"email"`    // trimmed; 254 bytes at most
-	Password string       `json:"password"` // 8 to 1024 bytes, taken as they are, without NUL
+	Password string       `json:"password"` // 8 to 1024 bytes, taken as they are, without NUL; hashed by CreateUser
 	Hash     PasswordHash `json:"-"`        // from HashPassword
 	Profile  *NewProfile  `json:"profile"`  // made in the same statement when not nil
 }
@@ -83,7 +83,8 @@ type UserStore interface {
 	// CreateUser makes an account, and its profile if one is given, in one statement. It returns
 	// ErrInvalid for an address, password or profile that breaks the rules, and ErrEmailTaken where an
 	// account has the address in any ASCII case. To visitors, answer ErrEmailTaken as a new address, and
-	// mail its owner: else anyone could learn who has an account.
+	// mail its owner at the stored address, which UserByEmail returns: else anyone could learn who has an
+	// account. In a transaction use HashPassword before it begins, as hashing takes a while.
 	CreateUser(ctx context.Context, u NewUser) (User, error)
 
 	// User returns an account, or ErrNotFound.
@@ -121,13 +122,12 @@ type UserStore interface {
 	Export(ctx context.Context, id UserID) (Export, error)
 }
 
-// userRow are a user's columns, for RETURNING; userColumns makes a User of them.
-const userRow = "id, email, email_verified_at, created_at, credentials_changed_at"
-
-func userColumns(alias string) string {
-	return columns(alias, "id, email, email_verified_at, created_at") +
-		", coalesce(" + alias + ".credentials_changed_at, " + alias + ".created_at)"
-}
+const (
+	// userRow are a user's columns, for RETURNING.
+	userRow = "id, email, email_verified_at, created_at, credentials_changed_at"
+	// userColumns make a User of the user u.
+	userColumns = "u.id, u.email, u.email_verified_at, u.created_at, coalesce(u.credentials_changed_at, u.created_at)"
+)
 
 // byEmail finds the one account with the address $1. The collation makes lower fold ASCII only, and the
 // same on every server.
@@ -142,8 +142,8 @@ type userStatements struct {
 }
 
 func newUserStatements(t tables) userStatements {
-	users := squirrel.Select(userColumns("u")).From(t.user + " u")
-	accounts := users.Columns(profileColumns("p")).LeftJoin(t.profile + " p ON p.user_id = u.id")
+	users := squirrel.Select(userColumns).From(t.user + " u")
+	accounts := users.Columns(profileColumns).LeftJoin(t.profile + " p ON p.user_id = u.id")
 	credentials := users.Columns("u.password_hash")
 	return userStatements{
 		createUser:         createUser(t),
@@ -171,7 +171,7 @@ func newUserStatements(t tables) userStatements {
 // createUser looks for the address first, as a conflict costs a number of the sequence, and a visitor
 // could use up the column's two billion.
 func createUser(t tables) statement {
-	return compile("CreateUser", squirrel.Select(userColumns("u")).From("created u"),
+	return compile("CreateUser", squirrel.Select(userColumns).From("created u"),
 		with{"created", squirrel.Insert(t.user).Columns("email", "password_hash", "created_at").
 			Select(squirrel.Select("$1::text", "$2::text", "$3::timestamp").
 				Where("NOT EXISTS (SELECT FROM " + t.user + " u WHERE " + byEmail + ")")).
@@ -287,7 +287,7 @@ func (p *Postgres) CreateUser(ctx context.Context, u NewUser) (User, error) {
 	email, errEmail := newEmail(u.Email)
 	var errPassword error
 	switch {
-	case u.Hash.phc == "":
+	case u.Hash.phc.reveal() == "":
 		errPassword = checkNewPassword(u.Password)
 	case u.Password != "":
 		errPassword = invalid("password", "must not be given together with a hash")
@@ -301,13 +301,13 @@ func (p *Postgres) CreateUser(ctx context.Context, u NewUser) (User, error) {
 		return User{}, opError(op, err)
 	}
 	hash := u.Hash
-	if hash.phc == "" {
+	if hash.phc.reveal() == "" {
 		var err error
 		if hash, err = p.hasher.hash(ctx, u.Password); err != nil {
 			return User{}, opError(op, err)
 		}
 	}
-	user, err := queryOne(ctx, p, op, p.sql.createUser, scanUser, email, hash.phc, timestamp(p.now()),
+	user, err := queryOne(ctx, p, op, p.sql.createUser, scanUser, email, hash.phc.reveal(), timestamp(p.now()),
 		u.Profile != nil, profile.FullName, profile.DisplayName, profile.Bio, profile.Timezone)
 	if errors.Is(err, ErrNotFound) {
 		return User{}, opError(op, ErrEmailTaken)
@@ -397,7 +397,7 @@ func (p *Postgres) verify(ctx context.Context, c credentials, password string) (
 func (p *Postgres) rehash(ctx context.Context, c credentials, password string) {
 	hash, err := p.hasher.hash(ctx, password)
 	if err == nil {
-		err = p.sendGuarded(ctx, "Authenticate", func(b *batch) { b.exec(p.sql.rehash, int64(c.ID), c.hash, hash.phc) })
+		err = p.sendGuarded(ctx, "Authenticate", func(b *batch) { b.exec(p.sql.rehash, int64(c.ID), c.hash, hash.phc.reveal()) })
 	}
 	if err != nil && ctx.Err() == nil {
 		p.config.log.WarnContext(ctx, "soultribe: password hash not renewed", slog.Int64("user_id", int64(c.ID)), slog.Any("error", err))
@@ -462,7 +462,7 @@ func (p *Postgres) setPassword(ctx context.Context, op string, id UserID, hash P
 	var found bool
 	err := p.send(ctx, op, func(b *batch) {
 		b.exec(p.sql.holdUser, int64(id))
-		queueOne(b, p.sql.changePassword, pgx.RowTo[int64], &changed, &found, int64(id), hash.phc, timestamp(p.now()), old)
+		queueOne(b, p.sql.changePassword, pgx.RowTo[int64], &changed, &found, int64(id), hash.phc.reveal(), timestamp(p.now()), old)
 	})
 	if err == nil && !found {
 		err = opError(op, ErrNotFound)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func (c *conformance) wantResult(err error, want result, from, to string) {
 		c.noError(err)
 		return
 	}
-	if want.err == noStep.err {
+	if errors.Is(want.err, noStep.err) {
 		c.wantTransition(err, from, to)
 		return
 	}
@@ -637,7 +638,7 @@ func samePages[T any](c *conformance, want []T, page func(limit int, after soult
 	}
 	rest, err := page(200, first.Next)
 	c.noError(err)
-	if got := append(first.Items, rest.Items...); !reflect.DeepEqual(got, want) {
+	if got := slices.Concat(first.Items, rest.Items); !reflect.DeepEqual(got, want) {
 		c.Fatalf("page of 1 and the rest\ngot  %+v\nwant %+v", got, want)
 	}
 }

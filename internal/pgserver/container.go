@@ -35,7 +35,7 @@ func init() {
 
 // startContainer runs an image in a container.
 func startContainer(ctx context.Context) (*Server, error) {
-	image := cmp.Or(os.Getenv(imageVariable), officialImage)
+	image := wantedImage()
 	engine, err := findEngine(ctx)
 	if err != nil {
 		return nil, err
@@ -54,6 +54,8 @@ func startContainer(ctx context.Context) (*Server, error) {
 	}
 	return s, nil
 }
+
+func wantedImage() string { return cmp.Or(os.Getenv(imageVariable), officialImage) }
 
 func runContainer(ctx context.Context, image string) (*Server, error) {
 	ctr, err := postgres.Run(ctx, image, containerOptions()...)

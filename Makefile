@@ -1,0 +1,64 @@
+# make help says what there is. Needed: Go, and a PostgreSQL or a way to one, which scripts/provide-postgres finds.
+
+SHELL := /bin/sh
+
+# The go command keeps what it downloads and builds in the home directory, and refuses to work without one.
+ifeq ($(strip $(HOME)),)
+export HOME := $(shell eval echo "~$$(id -un)")
+endif
+
+# Binaries that are run and thrown away need no stamp, which a checkout of another user cannot have.
+GO_RUN := go run -buildvcs=false
+LINT   := go tool -modfile=tools/go.mod golangci-lint
+# The race detector wants a C compiler; without one the tests run, and say that they do so without it.
+RACE    = $(shell command -v "$$(go env CC)" >/dev/null && echo -race || echo 'No C compiler: the tests run without the race detector.' >&2)
+
+# with-postgres runs a command with what it must know of the server.
+with-postgres = server=$$(scripts/provide-postgres) && eval "$$server" &&
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@echo 'soultribe: make <target>'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'The tests and the quickstart find a PostgreSQL by themselves: SOULTRIBE_TEST_DATABASE_URL, else a container,'
+	@echo 'else the one that is installed. make test ARGS="-run Match -v" passes flags to go test.'
+
+.PHONY: quickstart
+quickstart: ## Run the story of two people who meet (on DATABASE_URL, when set)
+	@if [ -z "$$DATABASE_URL" ]; then $(with-postgres) :; fi && $(GO_RUN) ./examples/quickstart
+
+.PHONY: test
+test: ## Run all tests, with the race detector
+	@$(with-postgres) go test $(RACE) $(ARGS) ./...
+
+.PHONY: test-container
+test-container: export SOULTRIBE_TEST_SERVER := container
+test-container: test ## Run all tests on a container, or fail
+
+.PHONY: test-local
+test-local: export SOULTRIBE_TEST_SERVER := local
+test-local: test ## Run all tests on the PostgreSQL that is installed, or fail
+
+.PHONY: examples
+examples: ## Run every example program
+	@$(with-postgres) for example in examples/*/; do echo "== $$example" && $(GO_RUN) "./$$example" || exit; done
+
+.PHONY: cover
+cover: ## Run all tests and print how much of the library they cover
+	@$(with-postgres) go test $(ARGS) -coverprofile=coverage.out \
+		-coverpkg="$$(go list ./... | grep -Ev '/(internal|examples)(/|$$)' | paste -sd, -)" ./...
+	@go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: format
+format: ## Format the Go code
+	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: lint
+lint: ## Check format, go vet and the linters of .golangci.yaml
+	@scripts/check-format
+	@go vet ./...
+	@$(LINT) run
