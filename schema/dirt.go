@@ -123,9 +123,9 @@ SELECT DISTINCT array_agg(id::bigint ORDER BY id) FROM (
 			PARTITION BY user_id ORDER BY starts_at, id
 			ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) THEN 0 ELSE 1 END AS fresh
 		FROM (
-			SELECT DISTINCT mt.id, person.id AS user_id, mt.scheduled_time AS starts_at,
+			SELECT DISTINCT mt.id, person.id AS user_id, date_trunc('second', mt.scheduled_time) AS starts_at,
 				CASE WHEN isfinite(mt.scheduled_time) AND mt.scheduled_time < ` + maxTime + `
-				THEN mt.scheduled_time + {{seconds}} * interval '1 second' END AS ends_at
+				THEN date_trunc('second', mt.scheduled_time) + {{seconds}} * interval '1 second' END AS ends_at
 			FROM {{schema}}.meetup AS mt
 			JOIN {{schema}}.match AS m ON m.id = mt.match_id
 			CROSS JOIN LATERAL (VALUES (m.user1_id), (m.user2_id)) AS person (id)

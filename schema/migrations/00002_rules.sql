@@ -139,7 +139,8 @@ CREATE INDEX IF NOT EXISTS meetup_match_scheduled_idx ON {{schema}}.meetup (matc
 CREATE INDEX IF NOT EXISTS meetup_scheduled_idx ON {{schema}}.meetup (scheduled_time, id);
 
 -- Bookings: the time that a confirmed meetup takes of each of its two people, so that nobody has two
--- that overlap, whichever matches they belong to. Only the trigger below writes here.
+-- that overlap, whichever matches they belong to. Times are those to the second, as the library compares
+-- them: another application may have stored fractions. Only the trigger below writes here.
 
 -- unless table soultribe_booking
 CREATE TABLE {{schema}}.soultribe_booking (
@@ -158,8 +159,8 @@ CREATE TABLE {{schema}}.soultribe_booking (
 CREATE INDEX IF NOT EXISTS soultribe_booking_meetup_idx ON {{schema}}.soultribe_booking (meetup_id);
 
 INSERT INTO {{schema}}.soultribe_booking (user_id, meetup_id, starts_at, ends_at)
-SELECT person.id, mt.id, mt.scheduled_time,
-    mt.scheduled_time + coalesce(mt.duration_seconds, 3600) * interval '1 second'
+SELECT person.id, mt.id, date_trunc('second', mt.scheduled_time),
+    date_trunc('second', mt.scheduled_time) + coalesce(mt.duration_seconds, 3600) * interval '1 second'
 FROM {{schema}}.meetup AS mt
 JOIN {{schema}}.match AS m ON m.id = mt.match_id
 CROSS JOIN LATERAL (VALUES (m.user1_id), (m.user2_id)) AS person (id)
@@ -178,6 +179,7 @@ DECLARE
     moved boolean := true;
     person1 bigint;
     person2 bigint;
+    starts timestamp;
     ends timestamp;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
@@ -211,11 +213,12 @@ BEGIN
 
     -- In ascending order, so that two confirmations of the same people cannot deadlock.
     IF moved AND NEW.status = 'confirmed' AND person1 IS NOT NULL THEN
-        ends := NEW.scheduled_time + coalesce(NEW.duration_seconds, 3600) * interval '1 second';
+        starts := date_trunc('second', NEW.scheduled_time);
+        ends := starts + coalesce(NEW.duration_seconds, 3600) * interval '1 second';
         INSERT INTO {{schema}}.soultribe_booking (user_id, meetup_id, starts_at, ends_at)
-        VALUES (least(person1, person2), NEW.id, NEW.scheduled_time, ends);
+        VALUES (least(person1, person2), NEW.id, starts, ends);
         INSERT INTO {{schema}}.soultribe_booking (user_id, meetup_id, starts_at, ends_at)
-        VALUES (greatest(person1, person2), NEW.id, NEW.scheduled_time, ends);
+        VALUES (greatest(person1, person2), NEW.id, starts, ends);
     END IF;
     RETURN NULL;
 END
