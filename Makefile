@@ -43,6 +43,10 @@ test-container: test ## Run all tests on a container, or fail
 test-local: export SOULTRIBE_TEST_SERVER := local
 test-local: test ## Run all tests on the PostgreSQL that is installed, or fail
 
+.PHONY: model
+model: ## Run the model of the state machines for minutes
+	@$(with-postgres) SOULTRIBE_MODEL_CHECKS=$${SOULTRIBE_MODEL_CHECKS:-5000} go test -run '^TestModel$$' -count=1 -timeout 1h -v $(ARGS) .
+
 .PHONY: examples
 examples: ## Run every example program
 	@$(with-postgres) for example in examples/*/; do echo "== $$example" && $(GO_RUN) "./$$example" || exit; done

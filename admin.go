@@ -94,9 +94,9 @@ func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	if err := errors.Join(errLimit, errCursor, errPrefix); err != nil {
 		return Page[User]{}, opError(op, err)
 	}
-	list := squirrel.Select(userColumns).From(p.sql.t.user + " u")
+	list := squirrel.Select(userColumns).From(p.sql.lists.user + " u")
 	if q.EmailPrefix != "" {
-		list = list.Where(`lower(u.email COLLATE "C") LIKE lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
+		list = list.Where(`pg_catalog.lower(u.email COLLATE "C") LIKE pg_catalog.lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
 	}
 	if q.Verified != nil {
 		list = list.Where("(u.email_verified_at IS NOT NULL) = ?::boolean", *q.Verified)

@@ -1,6 +1,7 @@
 package soultribe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,8 +88,8 @@ type AvailabilityStore interface {
 	// it. It takes 2,000 slots at most. It locks the user.
 	AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error)
 	// ReplaceSlots deletes the user's slots that start in the window, and stores the given ones, which
-	// must start in it: all or nothing, and with the same result when it is repeated. With no slots it
-	// clears the window. A window best begins at a start or end of day that lies ahead: a slot that is
+	// must start in it: all or nothing, and with the same times, under new ids, when it is repeated. With no
+	// slots it clears the window. A window best begins at a start or end of day that lies ahead: a slot that is
 	// running began before now, stays, and may overlap a new one, and one that is over is ErrPast. Errors
 	// are those of AddSlots. It locks the user.
 	ReplaceSlots(ctx context.Context, actor UserID, window Window, slots []NewSlot) ([]Slot, error)
@@ -152,8 +153,14 @@ func addSlot(t tables) statement {
 		with{"owner", keyShare(t)},
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
-				From("owner o")).
+				From("owner o").Where("NOT EXISTS (SELECT FROM " + t.slot + " s WHERE s.user_id = $1::bigint AND " + meets("s", "$2::timestamp", "$3::timestamp") + ")")).
 			Suffix(unlessOverlap)})
+}
+
+// meets says that a slot has some of the time from start to end. A slot lasts 24 hours at most, so that
+// those are a narrow range of the index on start.
+func meets(slot, start, end string) string {
+	return slot + ".start_dt_utc < " + end + " AND " + slot + ".start_dt_utc > " + start + " - interval '24 hours' AND " + slot + ".end_dt_utc > " + start
 }
 
 func insertSlots(t tables) squirrel.InsertBuilder {
@@ -170,19 +177,22 @@ func holdUser(t tables) squirrel.SelectBuilder {
 	return squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")
 }
 
-// addSlots undoes itself where a slot is left over: the function raises an exclusion violation whose
-// detail is the slot's place in the arrays.
+// addSlots adds none where a slot is in the way, and undoes itself where one appeared meanwhile: the
+// function raises an exclusion violation whose detail is the new slot's place in the arrays. To look first
+// saves numbers of the sequence, of which a visitor could use up the column's two billion.
 func addSlots(t tables, name string) statement {
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
 		Where("(SELECT count(*) FROM added) = (SELECT count(*) FROM wanted) OR "+t.refuse+
-			"('23P01', 'availabilityslot_no_overlap', (SELECT min(w.place) FROM wanted w"+
-			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc))::text)"),
+			"('23P01', 'availabilityslot_no_overlap', coalesce((SELECT c.place FROM clash c), (SELECT min(w.place) FROM wanted w"+
+			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc)))::text)"),
 		with{"owner", holdUser(t)},
 		with{"wanted", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $4::timestamp[], $5::timestamp[], $6::text[])" +
 			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
+		with{"clash", squirrel.Select("min(w.place) AS place").From("wanted w").
+			Join(t.slot + " s ON s.user_id = $1::bigint AND " + meets("s", "w.start_dt_utc", "w.end_dt_utc"))},
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "w.start_dt_utc", "w.end_dt_utc", "w.start_dt_local", "w.end_dt_local", "w.timezone", "$7::timestamp", "$7::timestamp").
-				From("owner o").CrossJoin("wanted w").OrderBy("w.start_dt_utc")).
+				From("owner o").CrossJoin("wanted w").CrossJoin("clash c").Where("c.place IS NULL").OrderBy("w.start_dt_utc")).
 			Suffix(unlessOverlap)})
 }
 
@@ -199,8 +209,8 @@ func updateSlot(t tables) statement {
 			Set("timezone", squirrel.Expr("$6::text")).
 			Set("updated_at", squirrel.Expr("$7::timestamp")).
 			From("current c").
-			Where("s.user_id = $1::bigint AND s.id = c.id AND NOT EXISTS (SELECT FROM " + t.slot + " o WHERE o.user_id = $1::bigint AND o.id <> $8::bigint" +
-				" AND o.start_dt_utc < $3::timestamp AND o.start_dt_utc > $2::timestamp - interval '24 hours' AND o.end_dt_utc > $2::timestamp)").
+			Where("s.user_id = $1::bigint AND s.id = c.id AND NOT EXISTS (SELECT FROM " + t.slot + " o WHERE o.user_id = $1::bigint AND o.id <> $8::bigint AND " +
+				meets("o", "$2::timestamp", "$3::timestamp") + ")").
 			Suffix("RETURNING " + columns("s", slotColumns))})
 }
 
@@ -230,10 +240,9 @@ type slotRow struct {
 	zone                             string
 }
 
-func (r slotRow) args() []any { return []any{r.start, r.end, r.startLocal, r.endLocal, r.zone} }
-
-// newSlotRow checks a slot, and derives its wall-clock times.
-func newSlotRow(n NewSlot, now time.Time) (slotRow, error) {
+// newSlotRow checks a slot, and derives its wall-clock times. It does not look at the clock: what can
+// never be right comes before what is over.
+func newSlotRow(n NewSlot) (slotRow, error) {
 	r := slotRow{start: timestamp(n.Start), end: timestamp(n.End), zone: n.Timezone}
 	length := r.end.Time.Sub(r.start.Time)
 	loc, err := loadZone(n.Timezone)
@@ -246,34 +255,53 @@ func newSlotRow(n NewSlot, now time.Time) (slotRow, error) {
 		return r, invalid("end", "must be at least 15 minutes after start")
 	case length > maxSpan:
 		return r, invalid("end", "must be at most 24 hours after start")
-	case !r.end.Time.After(now):
-		return r, ErrPast
 	}
 	r.startLocal, r.endLocal = wallTimestamp(r.start.Time, loc), wallTimestamp(r.end.Time, loc)
 	return r, nil
 }
 
-// newSlotRows checks slots and sorts them by start.
-func newSlotRows(slots []NewSlot, now time.Time) ([]slotRow, error) {
+func (r slotRow) checkAhead(now time.Time) error {
+	if !r.end.Time.After(now) {
+		return ErrPast
+	}
+	return nil
+}
+
+// newSlotRows checks slots, which must start in window unless that is nil, each for itself.
+func newSlotRows(slots []NewSlot, window *Window) ([]slotRow, error) {
 	if len(slots) > maxSlots {
 		return nil, invalid("slots", fmt.Sprintf("must be at most %d", maxSlots))
 	}
 	rows := make([]slotRow, len(slots))
+	var errs []error
 	for i, n := range slots {
-		r, err := newSlotRow(n, now)
+		r, err := newSlotRow(n)
+		if err == nil && window != nil && (r.start.Time.Before(window.Start) || !r.start.Time.Before(window.End)) {
+			err = invalid("start", "must be in the window")
+		}
 		if err != nil {
-			return nil, fmt.Errorf("slot %d: %w", i, err)
+			errs = append(errs, fmt.Errorf("slot %d: %w", i, err))
 		}
 		r.index = i
 		rows[i] = r
 	}
+	return rows, errors.Join(errs...)
+}
+
+// arrange sorts rows by start. None may be over, or overlap another.
+func arrange(rows []slotRow, now time.Time) error {
+	for i, r := range rows {
+		if err := r.checkAhead(now); err != nil {
+			return fmt.Errorf("slot %d: %w", i, err)
+		}
+	}
 	slices.SortStableFunc(rows, func(a, b slotRow) int { return a.start.Time.Compare(b.start.Time) })
 	for i := 1; i < len(rows); i++ {
 		if rows[i].start.Time.Before(rows[i-1].end.Time) {
-			return nil, &OverlapError{Index: max(rows[i].index, rows[i-1].index)}
+			return &OverlapError{Index: max(rows[i].index, rows[i-1].index)}
 		}
 	}
-	return rows, nil
+	return nil
 }
 
 // slotArrays are rows as the parameters of addSlots.
@@ -291,8 +319,8 @@ func slotArrays(rows []slotRow) []any {
 func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, error) {
 	const op = "AddSlot"
 	now := p.now()
-	r, err := newSlotRow(n, now)
-	if err := errors.Join(checkID("actor", actor), err); err != nil {
+	r, err := newSlotRow(n)
+	if err := cmp.Or(errors.Join(checkID("actor", actor), err), r.checkAhead(now)); err != nil {
 		return Slot{}, opError(op, err)
 	}
 	s, err := queryOne(ctx, p, op, p.sql.addSlot, scanStored, int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now))
@@ -307,12 +335,16 @@ func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, 
 
 // AddSlots implements [AvailabilityStore].
 func (p *Postgres) AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error) {
+	const op = "AddSlots"
 	now := p.now()
-	rows, err := newSlotRows(slots, now)
-	if err := errors.Join(checkID("actor", actor), err); err != nil {
-		return nil, opError("AddSlots", err)
+	rows, err := newSlotRows(slots, nil)
+	if err = errors.Join(checkID("actor", actor), err); err == nil {
+		err = arrange(rows, now)
 	}
-	return p.storeSlots(ctx, "AddSlots", actor, rows, now, func(b *batch, store func()) { store() })
+	if err != nil {
+		return nil, opError(op, err)
+	}
+	return p.storeSlots(ctx, op, p.sql.addSlots, actor, rows, now, func(*batch) {})
 }
 
 // ReplaceSlots implements [AvailabilityStore].
@@ -320,39 +352,31 @@ func (p *Postgres) ReplaceSlots(ctx context.Context, actor UserID, window Window
 	const op = "ReplaceSlots"
 	now := p.now()
 	from, to := timestamp(window.Start), timestamp(window.End)
-	rows, err := newSlotRows(slots, now)
-	errs := []error{checkID("actor", actor), checkTime("window", window.Start), checkTime("window", window.End), err}
+	errs := []error{checkID("actor", actor), checkTime("window", window.Start), checkTime("window", window.End)}
 	if !from.Time.Before(to.Time) {
 		errs = append(errs, invalid("window", "must end after its start"))
 	}
-	for _, r := range rows {
-		if r.start.Time.Before(from.Time) || !r.start.Time.Before(to.Time) {
-			errs = append(errs, fmt.Errorf("slot %d: %w", r.index, invalid("start", "must be in the window")))
-		}
+	rows, err := newSlotRows(slots, &Window{from.Time, to.Time})
+	if err = errors.Join(append(errs, err)...); err == nil {
+		err = arrange(rows, now)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return nil, opError(op, err)
 	}
-	// The lock comes as a statement of its own: the next one sees what its last holder stored.
-	return p.storeSlots(ctx, op, actor, rows, now, func(b *batch, store func()) {
+	return p.storeSlots(ctx, op, p.sql.replaceSlots, actor, rows, now, func(b *batch) {
+		// A statement of its own, so that the next one sees what the lock's last holder stored.
 		b.exec(p.sql.holdUser, int64(actor))
 		b.exec(p.sql.clearSlots, int64(actor), from, to)
-		store()
 	})
 }
 
-// storeSlots stores rows in the batch that queue makes, and returns them in the caller's order.
-func (p *Postgres) storeSlots(ctx context.Context, op string, actor UserID, rows []slotRow, now time.Time, queue func(b *batch, store func())) ([]Slot, error) {
-	s := p.sql.addSlots
-	if op == "ReplaceSlots" {
-		s = p.sql.replaceSlots
-	}
+// storeSlots stores rows by s, after what before queues, and returns them in the caller's order.
+func (p *Postgres) storeSlots(ctx context.Context, op string, s statement, actor UserID, rows []slotRow, now time.Time, before func(b *batch)) ([]Slot, error) {
 	var stored []*Slot
 	err := p.sendGuarded(ctx, op, func(b *batch) {
-		queue(b, func() {
-			args := append([]any{int64(actor)}, slotArrays(rows)...)
-			queueAll(b, s, scanStored, &stored, append(args, timestamp(now))...)
-		})
+		before(b)
+		args := append([]any{int64(actor)}, slotArrays(rows)...)
+		queueAll(b, s, scanStored, &stored, append(args, timestamp(now))...)
 	})
 	var pg *pgconn.PgError
 	switch {
@@ -388,8 +412,8 @@ func overlapOf(pg *pgconn.PgError, rows []slotRow) error {
 func (p *Postgres) UpdateSlot(ctx context.Context, actor UserID, id SlotID, n NewSlot) (Slot, error) {
 	const op = "UpdateSlot"
 	now := p.now()
-	r, err := newSlotRow(n, now)
-	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id), err); err != nil {
+	r, err := newSlotRow(n)
+	if err := cmp.Or(errors.Join(checkID("actor", actor), checkID("slot_id", id), err), r.checkAhead(now)); err != nil {
 		return Slot{}, opError(op, err)
 	}
 	var s *Slot

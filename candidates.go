@@ -134,15 +134,14 @@ func sharedWindows(t tables, user string, more ...string) string {
 	all := func(bound string) string {
 		return "array_agg((extract(epoch FROM " + bound + ") * 1000000)::bigint ORDER BY r)"
 	}
-	windows := squirrel.Select("min(lower(r)) AS first", "sum("+microseconds("upper(r) - lower(r)")+")::bigint AS total",
-		all("lower(r)")+" AS starts", all("upper(r)")+" AS ends").Columns(more...).
+	windows := squirrel.Select("min(lower(r)) AS first", all("lower(r)")+" AS starts", all("upper(r)")+" AS ends").Columns(more...).
 		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where("upper(r) - lower(r)" + longEnough)
 	return "LATERAL (" + constant(windows) + ") w"
 }
 
-// microseconds of an interval that a float can hold exactly: 285 years.
-func microseconds(interval string) string {
-	return "round(date_part('epoch', " + interval + ") * 1000000)::bigint"
+// totalOf is the sum of intervals in microseconds, each of which a float can hold exactly: 285 years.
+func totalOf(interval string) string {
+	return "sum(round(date_part('epoch', " + interval + ") * 1000000)::bigint)::bigint AS total"
 }
 
 // soonestCandidates reads the slots that meet the asker's windows from the index, in order, and stops
@@ -151,15 +150,14 @@ func microseconds(interval string) string {
 // that $8, $9 and $10 say.
 func soonestCandidates(t tables) statement {
 	order := []string{"c.place", "c.start_dt_utc", "c.end_dt_utc", "c.user_id"}
-	// Most slots that are too short are so alone: those need no look at all the others of the person.
+	// What is quickly seen comes first: most slots that are too short have no other that goes on from them.
 	adjacent := squirrel.Select("true").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
 	found := squirrel.Select("f.place", "s.start_dt_utc", "s.end_dt_utc", "s.user_id", "w.*").
-		From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", "min(lower(r)) = "+pieceStart+" AS begins")).
+		From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", totalOf("upper(r) - lower(r)"), "min(lower(r)) = "+pieceStart+" AS begins")).
 		Where("(s.start_dt_utc, s.end_dt_utc, s.user_id) > (f.after_start, f.after_end, f.after_user)").
 		Where("s.start_dt_utc < f.ends_at AND s.end_dt_utc > f.starts_at").Where(others).
-		Where("("+pieceEnd+" - "+pieceStart+longEnough+" OR ("+constant(adjacent)+"))").
-		Where(verified(t, "s.user_id")).Where("w.begins").
+		Where("CASE WHEN "+pieceEnd+" - "+pieceStart+longEnough+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").Where("w.begins").
 		OrderBy("s.start_dt_utc", "s.end_dt_utc", "s.user_id").Suffix("LIMIT $7::bigint")
 	return compile("CandidatesSoonest", candidatePage(t, order...),
 		with{"free", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $8::timestamp[], $9::timestamp[], $10::bigint[])" +
@@ -188,11 +186,11 @@ func mostTimeCandidates(t tables) statement {
 			From("marked m")},
 		with{"shared", squirrel.Select("n.user_id", "max(n.ends_at) - min(n.starts_at) AS length").From("numbered n").
 			GroupBy("n.user_id", "n.number").Having("max(n.ends_at) - min(n.starts_at)" + longEnough)},
-		with{"ranked", squirrel.Select("w.user_id", "sum("+microseconds("w.length")+")::bigint AS total").From("shared w").GroupBy("w.user_id")},
+		with{"ranked", squirrel.Select("w.user_id", totalOf("w.length")).From("shared w").GroupBy("w.user_id")},
 		// OFFSET has people sorted before they are looked up, until the page is full.
 		with{"top", squirrel.Select("c.*").From("(SELECT * FROM ranked r WHERE r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint" +
 			" ORDER BY r.total DESC, r.user_id OFFSET 0) c").Where(verified(t, "c.user_id")).OrderBy(order...).Suffix("LIMIT $7::bigint")},
-		with{"page", squirrel.Select("c.user_id", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
+		with{"page", squirrel.Select("c.*", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
 			From("top c").CrossJoin(sharedWindows(t, "c.user_id"))})
 }
 

@@ -34,14 +34,16 @@ func TestConformance(t *testing.T) {
 		{name: "exec", configure: mode(pgx.QueryExecModeExec)},
 		{name: "simple_protocol", configure: mode(pgx.QueryExecModeSimpleProtocol)},
 		{name: "hostile session", configure: hostileSession},
-		{name: "schema", schema: `So"ul Tribe`},
+		{name: "schema", schema: `So"ul Tribe? $1`},
 		{name: "connection", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
+			t.Helper()
 			conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = conn.Close(context.Background()) })
 			return conn
 		}},
 		{name: "transaction", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
+			t.Helper()
 			tx, err := pool.Begin(t.Context())
 			require.NoError(t, err)
 			// The suite leaves the transaction usable, whatever conflicts it met.
@@ -53,6 +55,7 @@ func TestConformance(t *testing.T) {
 		t.Run(lane.name, func(t *testing.T) {
 			t.Parallel()
 			soultribetest.TestStore(t, func(t *testing.T, opts ...soultribe.Option) (soultribe.Store, *soultribetest.Clock) {
+				t.Helper()
 				options := []soultribetest.Option{}
 				if lane.schema != "" {
 					opts = append(opts, soultribe.WithSchema(lane.schema))

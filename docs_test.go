@@ -3,7 +3,6 @@ package soultribe_test
 import (
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +26,7 @@ func TestDocumentedQueries(t *testing.T) {
 		_, err := pool.Exec(t.Context(), sql)
 		require.NoError(t, err, q[1])
 	}
-	require.True(t, strings.Contains(string(text), "AT TIME ZONE 'UTC'"))
+	require.Contains(t, string(text), "AT TIME ZONE 'UTC'")
 }
 
 // TestReadmeShowsTheQuickstart holds the README to what the quickstart prints; the quickstart's own test

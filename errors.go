@@ -117,8 +117,8 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Err, e.Cause}
 }
 
-// causeText leaves out the message of those classes in which PostgreSQL, or a trigger of the host's,
-// quotes values: 22 (data exception), 23 (integrity violation) and P0 (raised).
+// causeText has PostgreSQL's message only in those classes in which it quotes names and no values: a
+// trigger of the host's may raise any other class with a row's contents in it.
 func causeText(err error) string {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -132,10 +132,10 @@ func causeText(err error) string {
 		text += ", table " + pg.TableName
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
-	case "22", "23", "P0":
-		return text
+	case "08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57":
+		return pg.Message + " (" + text + ")"
 	}
-	return pg.Message + " (" + text + ")"
+	return text
 }
 
 // ValidationError is an [ErrInvalid] that names the argument. When several are wrong, their errors are
@@ -279,9 +279,6 @@ var citusSuffix = regexp.MustCompile(`_\d+$`)
 
 // classify finds this package's error for one that pgx returned, or nil.
 func classify(err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrNotFound
-	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return nil
@@ -321,8 +318,11 @@ func opError(op string, err error) error {
 		return e
 	}
 	var s *sentinel
-	if errors.As(err, &s) {
+	switch {
+	case errors.As(err, &s):
 		return &Error{Op: op, Err: err}
+	case errors.Is(err, pgx.ErrNoRows):
+		return &Error{Op: op, Err: ErrNotFound}
 	}
 	return &Error{Op: op, Err: classify(err), Cause: err}
 }

@@ -82,7 +82,8 @@ type MatchStore interface {
 	// RejectMatch answers no, as user2. It returns ErrWrongSide to user1 of a pending match.
 	RejectMatch(ctx context.Context, actor UserID, id MatchID) (MatchResult, error)
 	// CancelMatch takes back a pending request, as user1, or ends an accepted match, as either, and
-	// cancels its live meetup with it. It returns ErrWrongSide to user2 of a pending match.
+	// cancels its live meetup with it, which is settled first, as Settle does. It returns ErrWrongSide to
+	// user2 of a pending match.
 	CancelMatch(ctx context.Context, actor UserID, id MatchID) (MatchResult, error)
 
 	// Match returns a match of the actor's, or ErrNotFound.
@@ -106,8 +107,8 @@ const (
 )
 
 type matchStatements struct {
-	requestMatch, acceptMatch, rejectMatch, holdMatch, cancelMatch statement
-	match, matchBetween                                            statement
+	requestMatch, acceptMatch, rejectMatch, holdMatch, touchMatch, cancelMatch statement
+	match, matchBetween                                                        statement
 }
 
 func newMatchStatements(t tables) matchStatements {
@@ -122,6 +123,8 @@ func newMatchStatements(t tables) matchStatements {
 				Set("status", squirrel.Expr("'cancelled'")).
 				Set("updated_at", squirrel.Expr("$3::timestamp")).
 				From("moved v").Where("x.match_id = v.id AND x.status IN ('proposed', 'confirmed')")}),
+		// A real update, which a transaction of a stricter isolation level that began before it cannot pass over.
+		touchMatch:   compile("TouchMatch", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor+" AND m.id = $2::bigint")),
 		holdMatch:    compile("HoldMatch", squirrel.Select("m.id").From(t.match+" m").Where(ofActor+" AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")),
 		match:        compile("Match", matches.Where(ofActor+" AND m.id = $2::bigint")),
 		matchBetween: compile("MatchBetween", matches.Where(ofPair)),
@@ -271,14 +274,17 @@ func (p *Postgres) moveMatch(ctx context.Context, op string, s statement, actor 
 	if err := errors.Join(checkID("actor", actor), checkID("match_id", id)); err != nil {
 		return MatchResult{}, opError(op, err)
 	}
+	now := timestamp(p.now())
 	var o outcome
 	var found bool
 	err := p.send(ctx, op, func(b *batch) {
 		if to == MatchCancelled {
-			// A statement of its own, so that the next one sees a meetup that was proposed meanwhile.
+			// Statements of their own, so that the next one sees a meetup that was proposed meanwhile, and
+			// leaves alone one that took place.
 			b.exec(p.sql.holdMatch, int64(actor), int64(id))
+			b.exec(p.sql.settleMatch, int64(actor), int64(id), now)
 		}
-		queueOne(b, s, scanOutcome, &o, &found, int64(actor), int64(id), timestamp(p.now()))
+		queueOne(b, s, scanOutcome, &o, &found, int64(actor), int64(id), now)
 	})
 	switch {
 	case err != nil:
@@ -349,7 +355,7 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 	var branches []string
 	var args []any
 	for _, side := range sides {
-		b := squirrel.Select(columns("m", matchColumns)).From(p.sql.t.match + " m")
+		b := squirrel.Select(columns("m", matchColumns)).From(p.sql.lists.match + " m")
 		if side != "" {
 			b = b.Where("m."+side+" = ?::bigint", int64(actor))
 		}

@@ -121,7 +121,10 @@ func recordSteps(t *testing.T, db *soultribetest.DB, table string) {
 	_, err := db.Pool.Exec(t.Context(), `
 		CREATE TABLE step (table_name text, row_id bigint, step text);
 		CREATE FUNCTION record_step() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			INSERT INTO step VALUES (TG_TABLE_NAME, NEW.id, coalesce(OLD.status, '') || '-' || NEW.status);
+			-- An update that changes nothing is a lock.
+			IF TG_OP = 'INSERT' OR NEW IS DISTINCT FROM OLD THEN
+				INSERT INTO step VALUES (TG_TABLE_NAME, NEW.id, coalesce(OLD.status, '') || '-' || NEW.status);
+			END IF;
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER record_step AFTER INSERT OR UPDATE ON `+table+` FOR EACH ROW EXECUTE FUNCTION record_step()`)
@@ -535,4 +538,44 @@ func TestMatchJSON(t *testing.T) {
 	}
 	require.Equal(t, soultribe.UserID(3), m.Partner(2))
 	require.Equal(t, soultribe.UserID(2), m.Partner(3))
+}
+
+// TestStricterIsolation has a caller whose snapshot is from before a meetup was made. It cannot see the
+// meetup, and so must not end its match.
+func TestStricterIsolation(t *testing.T) {
+	t.Parallel()
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		t.Run(string(level), func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			ann, bob := db.User(t), db.User(t)
+			match := db.Matched(t, ann.ID, bob.ID)
+			tx, err := db.Pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			st := db.Store.WithTx(tx)
+			_, err = st.User(t.Context(), ann.ID)
+			require.NoError(t, err)
+
+			db.Meetup(t, match, soultribe.Times{Start: db.Clock.Now().Add(time.Hour)})
+			_, err = st.CancelMatch(t.Context(), ann.ID, match.ID)
+			require.ErrorIs(t, err, soultribe.ErrRetry)
+			require.Equal(t, []string{"accepted|confirmed"},
+				db.Query(t, "SELECT m.status, x.status FROM match m JOIN meetup x ON x.match_id = m.id"))
+		})
+	}
+}
+
+// TestCancelMatchSettles cancels a match whose meetup took place, which nobody has settled.
+func TestCancelMatchSettles(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ann, bob := db.User(t), db.User(t)
+	match := db.Matched(t, ann.ID, bob.ID)
+	db.Meetup(t, match, soultribe.Times{Start: db.Clock.Now().Add(time.Hour)})
+	db.Clock.Advance(2 * time.Hour)
+	_, err := db.Store.CancelMatch(t.Context(), ann.ID, match.ID)
+	require.NoError(t, err)
+	require.Equal(t, []string{"cancelled|completed"},
+		db.Query(t, "SELECT m.status, x.status FROM match m JOIN meetup x ON x.match_id = m.id"))
 }

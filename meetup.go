@@ -56,6 +56,9 @@ func (t Times) MarshalJSON() ([]byte, error) { return json.Marshal(t.json()) }
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (t *Times) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil // as encoding/json asks
+	}
 	var j timesJSON
 	err := json.Unmarshal(b, &j)
 	*t = j.times()
@@ -103,6 +106,9 @@ func (n NewMeetup) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (n *NewMeetup) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	var j newMeetupJSON
 	err := json.Unmarshal(b, &j)
 	*n = NewMeetup{j.MatchID, j.times()}
@@ -233,7 +239,8 @@ const meetupColumns = "mt.id, mt.match_id, m.user1_id, m.user2_id, coalesce(mt.p
 
 const (
 	meetupStart = "date_trunc('second', mt.scheduled_time)"
-	meetupEnd   = "date_trunc('second', mt.scheduled_time) + coalesce(mt.duration_seconds, 3600) * interval '1 second'"
+	// The end of what is at the end of PostgreSQL's calendar would be an error.
+	meetupEnd = "date_trunc('second', least(mt.scheduled_time, timestamp '9999-12-31')) + coalesce(mt.duration_seconds, 3600) * interval '1 second'"
 )
 
 func selectMeetups(t tables) squirrel.SelectBuilder {
@@ -374,7 +381,7 @@ func (p *Postgres) ProposeMeetup(ctx context.Context, actor UserID, n NewMeetup)
 	var found bool
 	err := p.send(ctx, op, func(b *batch) {
 		// Each a statement of its own, so that it sees what the one before waited for.
-		b.exec(p.sql.holdMatch, int64(actor), int64(n.MatchID))
+		b.exec(p.sql.touchMatch, int64(actor), int64(n.MatchID))
 		b.exec(p.sql.settleMatch, int64(actor), int64(n.MatchID), timestamp(now))
 		queueOne(b, p.sql.proposeMeetup, scanStep, &s, &found, int64(actor), int64(n.MatchID), timestamp(now),
 			timestamp(times.Start), int64(times.Duration/time.Second))
@@ -521,7 +528,7 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	if err := errors.Join(err, errCursor, errTime, q.validate()); err != nil {
 		return Page[Meetup]{}, opError(op, err)
 	}
-	list := selectMeetups(p.sql.t)
+	list := selectMeetups(p.sql.lists)
 	if actor != 0 {
 		list = list.Where("(m.user1_id = ?::bigint OR m.user2_id = ?::bigint)", int64(actor), int64(actor))
 	}

@@ -58,7 +58,7 @@ func Open(ctx context.Context, databaseURL string, opts ...Option) (*Postgres, e
 }
 
 var (
-	urlScheme = regexp.MustCompile(`^postgres(?:ql)?(?:\+[a-z0-9_]+)?://`)
+	urlScheme = regexp.MustCompile(`(?i)^postgres(?:ql)?(?:\+[a-z0-9_]+)?://`)
 	// urlUser is SQLAlchemy's reading of user and password, in which only @ and the user's : and / must
 	// be percent-encoded.
 	urlUser = regexp.MustCompile(`^([^:/@]*)(?::([^@]*))?@`)
@@ -72,7 +72,8 @@ func normalizeURL(databaseURL string) (string, error) {
 		return "", invalid("database_url", "must begin with postgres://, postgresql:// or postgresql+driver://")
 	}
 	s = s[len(scheme):]
-	if _, err := url.Parse("postgres://" + s); err == nil {
+	// An @ in the path is the end of a password with a slash.
+	if u, err := url.Parse("postgres://" + s); err == nil && (u.User != nil || !strings.Contains(u.Path, "@")) {
 		return "postgres://" + s, nil
 	}
 	m := urlUser.FindStringSubmatch(s)

@@ -17,7 +17,7 @@ func TestOpen(t *testing.T) {
 	u, err := url.Parse(db.URL)
 	require.NoError(t, err)
 	rest := strings.TrimPrefix(db.URL, u.Scheme+"://")
-	for _, scheme := range []string{"postgres", "postgresql", "postgresql+psycopg2", "postgresql+asyncpg", "postgres+psycopg"} {
+	for _, scheme := range []string{"postgres", "postgresql", "postgresql+psycopg2", "postgresql+asyncpg", "postgres+psycopg", "POSTGRESQL"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			store, err := soultribe.Open(t.Context(), " "+scheme+"://"+rest+"\n")
@@ -36,6 +36,7 @@ func TestOpenPassword(t *testing.T) {
 	for _, tt := range []struct{ written, password string }{
 		{"p%40ss%2Fw%3Ard%25", "p@ss/w:rd%"},
 		{"p#s/s?w:d", "p#s/s?w:d"},
+		{"2024/s3", "2024/s3"},
 		{"p+s%20s", "p+s s"},
 		{"%C3%A4%E2%82%AC", "ä€"},
 	} {

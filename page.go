@@ -157,9 +157,10 @@ func listedTime(at int64) (pgtype.Timestamp, error) {
 	case at == math.MinInt64:
 		return pgtype.Timestamp{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, nil
 	case at < earliest || at >= latest:
-		return pgtype.Timestamp{}, invalid("after", "is not a cursor of this list")
+		return pgtype.Timestamp{}, errBadCursor
 	}
-	return timestamp(time.UnixMicro(at + year2000)), nil
+	// The sum of the two could be beyond what an int64 holds.
+	return timestamp(time.UnixMicro(at).Add(year2000 * time.Microsecond)), nil
 }
 
 // PostgreSQL's finite timestamps are from earliest on and before latest, in microseconds since 2000.

@@ -53,6 +53,9 @@ func (p PasswordParams) validate() error {
 	return nil
 }
 
+// cost is the work of a hash: the memory that it goes over, in KiB.
+func (p PasswordParams) cost() uint64 { return uint64(p.MemoryKiB) * uint64(p.Iterations) }
+
 // PasswordHash is a hashed password that HashPassword returned. It prints as [redacted].
 type PasswordHash struct{ phc hidden }
 
@@ -90,6 +93,9 @@ type hasher struct {
 func newHasher(c *config) *hasher {
 	return &hasher{params: c.params, memory: semaphore.NewWeighted(c.hashMemory), limit: c.hashMemory}
 }
+
+// maxCost bounds the work for a stored hash, which a login waits for and cannot leave.
+func (h *hasher) maxCost() uint64 { return 8 * max(h.params.cost(), DefaultPasswordParams().cost()) }
 
 // derive computes the key once there is memory for it. A context that ends leaves the queue at once; the
 // computation itself is not interrupted.
@@ -134,7 +140,7 @@ func (h *hasher) decode(phc string) (params PasswordParams, salt, key []byte, er
 		return PasswordParams{}, nil, nil, errUnusableHash
 	}
 	params = PasswordParams{MemoryKiB: p.Memory, Iterations: p.Iterations, Parallelism: p.Parallelism}
-	if params.validate() != nil || int64(p.Memory) > h.limit ||
+	if params.validate() != nil || int64(p.Memory) > h.limit || params.cost() > h.maxCost() ||
 		len(salt) < minSaltBytes || len(key) < minKeyBytes || len(key) > maxKeyBytes ||
 		encodeHash(params, salt, key) != phc { // DecodeHash passes over what stands between or after the parts
 		return PasswordParams{}, nil, nil, errUnusableHash

@@ -24,7 +24,8 @@
 //
 // # Transactions
 //
-// Each method is one round trip, and atomic, by itself. [Store.WithTx] makes the methods part of the
+// Each method is atomic by itself, and one round trip; two where a password is hashed between a look at the
+// database and a change, and for Candidates. [Store.WithTx] makes the methods part of the
 // caller's transaction, [Store.InTx] begins one. The methods are written for READ COMMITTED; in a stricter
 // isolation level PostgreSQL may end any of them with [ErrRetry]. An expected conflict, such as
 // [ErrEmailTaken] or [ErrSlotOverlap], leaves the caller's transaction usable.
@@ -55,10 +56,14 @@ const SchemaVersion = 2
 
 // The identifiers of the rows. They are types of their own, so that swapped arguments do not compile.
 type (
-	UserID   int64 // identifies a user
-	SlotID   int64 // identifies a slot
-	MatchID  int64 // identifies a match
-	MeetupID int64 // identifies a meetup
+	// UserID identifies a user.
+	UserID int64
+	// SlotID identifies a slot.
+	SlotID int64
+	// MatchID identifies a match.
+	MatchID int64
+	// MeetupID identifies a meetup.
+	MeetupID int64
 )
 
 // Store is everything that the library does. Handlers are best given only those of its parts that they
@@ -88,7 +93,8 @@ type Store interface {
 	InTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx, st Store) error) error
 }
 
-// DB is what *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn and pgx.Tx have in common.
+// DB is what *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn and pgx.Tx have in common. A type of the host's that
+// wraps one of them has its method Conn too, where there is one: by it the Store knows a transaction.
 type DB interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
@@ -113,6 +119,9 @@ var _ Store = (*Postgres)(nil)
 // New returns a Store on db, which may be a pool, a connection or a transaction, and which stays the
 // caller's: New does not touch the database, and nothing closes db. It returns [ErrInvalid] for a nil db
 // and for options that cannot be.
+//
+// A process makes one Store, as that builds all statements and has one ceiling for the memory of hashing,
+// and joins transactions by WithTx.
 func New(db DB, opts ...Option) (*Postgres, error) {
 	var errs []error
 	if isNil(db) {
@@ -184,7 +193,8 @@ func WithClock(now func() time.Time) Option { return func(c *config) { c.clock =
 func WithPasswordParams(params PasswordParams) Option { return func(c *config) { c.params = params } }
 
 // WithHashMemory sets the ceiling, in KiB, on the memory in which passwords are hashed at one time; the
-// default is 256 MiB. Calls beyond it wait. A stored hash that alone needs more never verifies.
+// default is 256 MiB. Calls beyond it wait. A stored hash that alone needs more never verifies, nor does
+// one that is eight times as much work as the Store's and the default parameters make.
 func WithHashMemory(kib int64) Option { return func(c *config) { c.hashMemory = kib } }
 
 // WithLogger sets where the store says what an operator must know and no caller hears of, such as a
@@ -223,7 +233,8 @@ func newConfig(opts []Option) (*config, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	return c, c.validate()
+	err := c.validate()
+	return c, err
 }
 
 func orDefault(d *time.Duration, value time.Duration) {
@@ -236,7 +247,7 @@ func (c *config) validate() error {
 	var errs []error
 	// 63 bytes: a longer name is cut by the server, and would then be another one.
 	if c.schema == "" || len(c.schema) > 63 || !utf8.ValidString(c.schema) || hasControl(c.schema) {
-		errs = append(errs, invalid("schema", "must have 1 to 63 bytes of UTF-8"))
+		errs = append(errs, invalid("schema", "must have 1 to 63 bytes of UTF-8 without control characters"))
 	}
 	if c.clock == nil {
 		errs = append(errs, invalid("clock", "is nil"))
@@ -271,6 +282,10 @@ func (p *Postgres) InTx(ctx context.Context, fn func(ctx context.Context, tx pgx
 	// pgx closes a connection on which it could not begin.
 	if err := ctx.Err(); err != nil {
 		return opError(op, err)
+	}
+	if _, ok := p.db.(pgx.Tx); !ok && p.inTransaction() {
+		// pgx would begin, and end, the transaction that is there.
+		return opError(op, invalid("db", "is a connection in a transaction that was begun by SQL: begin it by Begin, and use WithTx"))
 	}
 	tx, err := p.db.Begin(ctx)
 	if err != nil {

@@ -333,7 +333,7 @@ func TestErrorCodes(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	t.Parallel()
-	for _, code := range []string{"22P02", "23505", "P0001"} {
+	for _, code := range []string{"22P02", "23505", "P0001", "BL001", ""} {
 		err := &soultribe.Error{Op: "X", Cause: &pgconn.PgError{Code: code, Message: "ann@example.org", Detail: "ann@example.org"}}
 		require.NotContains(t, err.Error(), "example.org")
 		require.Contains(t, err.Error(), code)
@@ -360,4 +360,38 @@ func TestConstraintsHaveErrors(t *testing.T) {
 		}
 		require.True(t, soultribe.ConstraintHasError(name), "%s has no error", name)
 	}
+}
+
+// TestInTxOnBegunConnection has a caller who began a transaction by SQL, which pgx does not know of.
+func TestInTxOnBegunConnection(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close(context.Background())) })
+	_, err = conn.Exec(t.Context(), "BEGIN")
+	require.NoError(t, err)
+	st := newStore(t, db, conn)
+	require.ErrorIs(t, st.InTx(t.Context(), func(context.Context, pgx.Tx, soultribe.Store) error { return nil }), soultribe.ErrInvalid)
+	require.EqualValues(t, 'T', conn.PgConn().TxStatus(), "the transaction is the caller's to end")
+	_, err = conn.Exec(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+}
+
+// TestForeignFunctions has a function in the way of the library's, which PostgreSQL would prefer for its
+// parameter's type.
+func TestForeignFunctions(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ann := db.User(t)
+	_, err := db.Pool.Exec(t.Context(), `CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS $$ SELECT 'mallory@example.org' $$`)
+	require.NoError(t, err)
+	_, err = db.Store.UserByEmail(t.Context(), "mallory@example.org")
+	require.ErrorIs(t, err, soultribe.ErrNotFound)
+	_, ok, err := db.Store.IssuePasswordReset(t.Context(), "mallory@example.org")
+	require.NoError(t, err)
+	require.False(t, ok)
+	u, err := db.Store.UserByEmail(t.Context(), ann.Email)
+	require.NoError(t, err)
+	require.Equal(t, ann.ID, u.ID)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // tables are the quoted names, with the schema, of all tables.
@@ -44,7 +43,7 @@ func newTables(schema string) tables {
 // the exec mode of pgx tell the server no types. Ids are cast to bigint, so that one beyond the column's
 // range is not found rather than an error.
 type statements struct {
-	t tables
+	lists tables // for statements that are built for a call, in which squirrel takes ? for a placeholder
 	userStatements
 	profileStatements
 	slotStatements
@@ -58,7 +57,7 @@ type statements struct {
 
 func newStatements(t tables, c *config) *statements {
 	return &statements{
-		t:                     t,
+		lists:                 newTables(strings.ReplaceAll(c.schema, "?", "??")),
 		userStatements:        newUserStatements(t),
 		profileStatements:     newProfileStatements(t),
 		slotStatements:        newSlotStatements(t),
@@ -203,7 +202,7 @@ func (p *Postgres) inTransaction() bool {
 		return true
 	case *pgx.Conn:
 		return db.PgConn().TxStatus() != 'I'
-	case *pgxpool.Conn:
+	case interface{ Conn() *pgx.Conn }: // *pgxpool.Conn, and what wraps it or a transaction
 		return db.Conn().PgConn().TxStatus() != 'I'
 	}
 	return false

@@ -125,7 +125,7 @@ func newTokenStatements(t tables, plaintext bool) tokenStatements {
 		issueVerification: issueToken(t, "IssueEmailVerification", t.verification, "u.id = $1::bigint", "u.email_verified_at IS NULL",
 			"u.email", "false"),
 		issueEmailChange: issueToken(t, "IssueEmailChange", t.verification, "u.id = $1::bigint AND u.password_hash = $7::text",
-			"NOT EXISTS (SELECT FROM "+t.user+` o WHERE o.id <> u.id AND lower(o.email COLLATE "C") = lower($6::text COLLATE "C"))`,
+			"NOT EXISTS (SELECT FROM "+t.user+` o WHERE o.id <> u.id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower($6::text COLLATE "C"))`,
 			"$6::text", "true"),
 		issueReset:      issueToken(t, "IssuePasswordReset", t.reset, byEmail, "true", "u.email", ""),
 		holdUserByEmail: compile("HoldUserByEmail", squirrel.Select("u.id").From(t.user+" u").Where(byEmail).Suffix("FOR NO KEY UPDATE")),
@@ -170,9 +170,9 @@ func issueToken(t tables, name, table, user, condition, sentTo, changesEmail str
 func checkToken(t tables, name, table string, plaintext bool) statement {
 	dead, taken := outdated, "false"
 	if table == t.verification {
-		dead = "NOT coalesce(t.changes_email, false) AND " + sentElsewhere
+		dead = worthless
 		taken = "coalesce(t.changes_email, false) AND EXISTS (SELECT FROM " + t.user +
-			` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
+			` o WHERE o.id <> t.user_id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower(t.sent_to COLLATE "C"))`
 	}
 	return compile(name, squirrel.Select("t.used_at IS NOT NULL OR "+dead, "t.expires_at", taken).
 		From(table+" t").Join(t.user+" u ON u.id = t.user_id").Where(bySecret(plaintext)))
@@ -180,27 +180,32 @@ func checkToken(t tables, name, table string, plaintext bool) statement {
 
 // outdated means that a reset is from before the last change of password, or was mailed to an address
 // that is no longer the user's: what changed either did not see a row that was not committed.
-const outdated = "(coalesce(t.created_at < u.credentials_changed_at, false) OR " + sentElsewhere + ")"
+const outdated = "(" + beforeChange + " OR " + sentElsewhere + ")"
+
+// worthless is the same of a verification. One that changes the address is asked for by password.
+const worthless = "(CASE WHEN coalesce(t.changes_email, false) THEN " + beforeChange + " ELSE " + sentElsewhere + " END)"
+
+const beforeChange = "coalesce(t.created_at < u.credentials_changed_at, false)"
 
 // sentElsewhere means that the token was mailed to an address that is no longer the user's. Rows of other
 // applications do not tell, and go to the present one.
-const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <> lower(u.email COLLATE "C"))`
+const sentElsewhere = `(t.sent_to IS NOT NULL AND pg_catalog.lower(t.sent_to COLLATE "C") <> pg_catalog.lower(u.email COLLATE "C"))`
 
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
 // for the user, and then its update looks at the token as the last one left it.
 func verifyEmail(t tables, plaintext bool) statement {
-	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND lower(o.email COLLATE "C") = lower(k.sent_to COLLATE "C"))`
-	return compile("VerifyEmail", squirrel.Select("k.used_at IS NOT NULL OR k.elsewhere", "k.expires_at", "k.changes_email AND NOT k.free",
+	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower(k.sent_to COLLATE "C"))`
+	return compile("VerifyEmail", squirrel.Select("k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.changes_email AND NOT k.free",
 		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
 		From("known k").LeftJoin("verified v ON true"),
-		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "coalesce(t.changes_email, false) AS changes_email", "t.used_at", "t.expires_at").
+		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "coalesce(t.changes_email, false) AS changes_email", "t.used_at", "t.expires_at", "t.created_at").
 			From(t.verification + " t").Where(bySecret(plaintext))},
-		with{"owner", squirrel.Select("u.id", "u.email").From(t.user + " u").Where("u.id = (SELECT t.user_id FROM token t)").Suffix("FOR NO KEY UPDATE")},
-		with{"located", squirrel.Select("t.*", "NOT t.changes_email AND "+sentElsewhere+" AS elsewhere").
+		with{"owner", squirrel.Select("u.id", "u.email", "u.credentials_changed_at").From(t.user + " u").Where("u.id = (SELECT t.user_id FROM token t)").Suffix("FOR NO KEY UPDATE")},
+		with{"located", squirrel.Select("t.*", worthless+" AS dead").
 			From("token t").Join("owner u ON u.id = t.user_id")},
 		with{"known", squirrel.Select("k.*", "NOT k.changes_email OR "+free+" AS free").From("located k")},
 		with{"redeemed", squirrel.Update(t.verification+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
-			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.elsewhere AND k.free").
+			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.dead AND k.free").
 			Suffix("RETURNING r.id, r.user_id, k.sent_to, k.changes_email")},
 		with{"siblings", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
 			Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")},

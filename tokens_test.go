@@ -681,3 +681,30 @@ func TestIssueAndDeleteRace(t *testing.T) {
 		require.Empty(t, db.Query(t, `SELECT * FROM `+table))
 	}
 }
+
+// TestEmailChangeFromBeforeAPasswordChange has a password change that cannot see a change of address, as
+// its transaction's snapshot is older: the secret is dead all the same.
+func TestEmailChangeFromBeforeAPasswordChange(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ann := db.User(t)
+	const password = "correct horse battery"
+	require.NoError(t, db.Store.SetPassword(t.Context(), ann.ID, password))
+	tx, err := db.Pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	st := db.Store.WithTx(tx)
+	_, err = st.User(t.Context(), ann.ID)
+	require.NoError(t, err)
+
+	token, err := db.Store.IssueEmailChange(t.Context(), ann.ID, password, "other@example.org")
+	require.NoError(t, err)
+	db.Clock.Advance(time.Second)
+	require.NoError(t, st.SetPassword(t.Context(), ann.ID, "another horse battery"))
+	require.NoError(t, tx.Commit(t.Context()))
+
+	require.ErrorIs(t, db.Store.CheckEmailVerification(t.Context(), token.Secret()), soultribe.ErrTokenUsed)
+	_, err = db.Store.VerifyEmail(t.Context(), token.Secret())
+	require.ErrorIs(t, err, soultribe.ErrTokenUsed)
+	require.Equal(t, []string{ann.Email}, db.Query(t, `SELECT email FROM "user"`))
+}

@@ -131,7 +131,7 @@ const (
 
 // byEmail finds the one account with the address $1. The collation makes lower fold ASCII only, and the
 // same on every server.
-const byEmail = `lower(u.email COLLATE "C") = lower($1::text COLLATE "C")`
+const byEmail = `pg_catalog.lower(u.email COLLATE "C") = pg_catalog.lower($1::text COLLATE "C")`
 
 type userStatements struct {
 	createUser, user, userByEmail, account, accountByEmail statement

@@ -15,6 +15,8 @@ const (
 	maxEmailBytes = 254
 	// maxEmailLocalBytes is the longest part before the @ (RFC 5321, 4.5.3.1.1).
 	maxEmailLocalBytes = 64
+	// maxDomainLabelBytes is the longest part between the dots of a domain (RFC 1035, 2.3.4).
+	maxDomainLabelBytes = 63
 
 	minPasswordBytes = 8
 	maxPasswordBytes = 1024 // far beyond a passphrase, far below what would be work to hash
@@ -44,11 +46,28 @@ func newEmail(email string) (string, error) {
 	}
 	// A bare address: no display name, comment, brackets or quotes, none of which a mailer needs.
 	parsed, err := mail.ParseAddress(email)
-	if err != nil || parsed.Name != "" || parsed.Address != email || strings.ContainsAny(email, "[]") ||
-		strings.LastIndexByte(email, '@') > maxEmailLocalBytes {
+	at := strings.LastIndexByte(email, '@')
+	if err != nil || parsed.Name != "" || parsed.Address != email || at > maxEmailLocalBytes || !isDomain(email[at+1:]) {
 		return "", invalid("email", "is not an address")
 	}
 	return email, nil
+}
+
+// isDomain tells whether s is made of labels as the domain name system has them (RFC 1035, 2.3.1), or of
+// other letters (RFC 6531); underscores are seen. The parser of net/mail takes for a domain what is a part of a URL elsewhere.
+func isDomain(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > maxDomainLabelBytes || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, r := range label {
+			ascii := r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+			if r < utf8.RuneSelf && !ascii {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // lookupEmail returns an address as it is looked up. What is stored may be older than newEmail's rules.

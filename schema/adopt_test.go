@@ -162,7 +162,11 @@ func TestMigrateRefusesAnotherShape(t *testing.T) {
 			"constraint match_not_self_check on match is not validated"},
 		`DROP TABLE profile; CREATE VIEW profile AS SELECT 1 AS user_id`: {"profile is not a table"},
 		`CREATE TABLE soultribe_booking (user_id int, meetup_id int, during tsrange)`: {
-			"column soultribe_booking.starts_at is missing", "column soultribe_booking.ends_at is missing"},
+			"column soultribe_booking.user_id is not NOT NULL", "column soultribe_booking.meetup_id is not NOT NULL",
+			"column soultribe_booking.starts_at is missing", "column soultribe_booking.ends_at is missing",
+			"constraint soultribe_booking_period_check on soultribe_booking is missing",
+			"constraint soultribe_booking_no_overlap on soultribe_booking is missing",
+			"table soultribe_booking has no unique index on (user_id,meetup_id)"},
 		`ALTER TABLE "user" DROP COLUMN email, DROP COLUMN password_hash; DROP TABLE profile`: {
 			"column user.email is missing", "column user.password_hash is missing"},
 	} {

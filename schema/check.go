@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/soultribe-chat/soultribe"
 )
 
 // Check compares the database with what this version of the library needs. It returns nil, or a
 // [MismatchError], which says whether the tables are missing, older, newer, or of another shape, and then
 // names each difference; also a column of the host's that is NOT NULL and has no default, for the library
-// cannot fill it.
+// cannot fill it. Constraints, indexes, triggers and functions are compared by what they say, not by name
+// alone.
 //
 // Like [Status], it only reads and takes no lock that any other client would notice.
 func Check(ctx context.Context, db soultribe.DB, opts ...Option) error {
@@ -20,14 +19,14 @@ func Check(ctx context.Context, db soultribe.DB, opts ...Option) error {
 	if err != nil {
 		return err
 	}
-	err = c.reading(ctx, db, func(tx pgx.Tx) error { return c.check(ctx, tx) })
+	err = c.reading(ctx, db, func(tx soultribe.DB) error { return c.check(ctx, tx) })
 	if mismatch, ok := errors.AsType[*MismatchError](err); ok {
 		return mismatch
 	}
 	return err
 }
 
-func (c config) check(ctx context.Context, tx pgx.Tx) error {
+func (c config) check(ctx context.Context, tx soultribe.DB) error {
 	state, err := c.status(ctx, tx)
 	if err != nil {
 		return err

@@ -46,8 +46,7 @@ const (
 // its timeouts end a wait for another process that is migrating, or an index that takes long to build:
 // that is for the context. A process that is frozen or cut off in the middle loses its transaction after
 // a minute. Rows that a policy hides from this role are an error rather than overlooked.
-const settings = `
-SET LOCAL search_path = pg_catalog, pg_temp;
+const settings = readable + `;
 SET LOCAL lock_timeout = 0;
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = '1min';
@@ -63,8 +62,12 @@ SET LOCAL client_min_messages = warning`
 // version means. Migrate uses one connection of pool, and nothing of the session, so that a pool of one
 // connection and a transaction pooler both serve.
 //
+// Roles that have privileges on tables that were there get those that they need on the library's own: to see
+// and to delete bookings as they may meetups, and to see the version as they may users.
+//
 // It returns
-//   - a [MismatchError], when the database is newer than the library, or has tables of another shape;
+//   - a [MismatchError], when the database is newer than the library, or has tables of another shape, or
+//     something else under the name of a rule to come;
 //   - a [DirtError], when rows break a rule that it was about to add;
 //   - [soultribe.ErrInvalid] for a nil pool or an option that cannot be;
 //   - an error that wraps PostgreSQL's (*pgconn.PgError, SQLSTATE 55P03), when other transactions did not let
@@ -154,6 +157,11 @@ func (c config) migrate(ctx context.Context, pool *pgxpool.Pool, target int) err
 	}
 	if err := c.up(ctx, conn, tx, target); err != nil {
 		return err
+	}
+	if state.Version < rules && rules <= target {
+		if err := c.grant(ctx, tx); err != nil {
+			return err
+		}
 	}
 	return tx.Commit(ctx)
 }

@@ -3,10 +3,13 @@ package schema
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/soultribe-chat/soultribe"
 )
 
 // What follows is the shape that the library needs: by version, since Migrate also looks at databases
@@ -31,6 +34,7 @@ type index struct {
 	unique      bool
 	keys        string // the columns, separated by commas; nothing stands for an expression
 	partial     bool
+	text        string // what pg_get_indexdef writes after USING; where it is empty, a B-tree of the keys
 }
 
 type constraint struct {
@@ -39,6 +43,17 @@ type constraint struct {
 }
 
 type trigger struct{ table, name string }
+
+type function struct {
+	name, arguments string
+	traits          string // as schemaFunctions writes them
+}
+
+// definition is what the catalog says of a constraint or a trigger.
+type definition struct {
+	text   string // as plain has it
+	active bool   // validated, or enabled
+}
 
 const (
 	null    = true
@@ -133,29 +148,37 @@ var tables = []table{
 const rules = 2
 
 var indexes = []index{
-	{"user", "user_email_lower_key", true, "", false},
-	{"availabilityslot", "availabilityslot_user_start_idx", false, "user_id,start_dt_utc,id", false},
-	{"availabilityslot", "availabilityslot_start_end_user_idx", false, "start_dt_utc,end_dt_utc,user_id", false},
-	{"emailverificationtoken", "emailverificationtoken_plaintext_idx", false, "", true},
-	{"passwordresettoken", "passwordresettoken_plaintext_idx", false, "", true},
-	{"match", "match_pair_key", true, ",", false},
-	{"match", "match_user1_created_idx", false, "user1_id,created_at,id", false},
-	{"match", "match_user2_created_idx", false, "user2_id,created_at,id", false},
-	{"match", "match_created_idx", false, "created_at,id", false},
-	{"match", "match_pending_idx", false, "created_at,id", true},
-	{"meetup", "meetup_live_key", true, "match_id", true},
-	{"meetup", "meetup_match_scheduled_idx", false, "match_id,scheduled_time,id", false},
-	{"meetup", "meetup_scheduled_idx", false, "scheduled_time,id", false},
-	{"soultribe_booking", "soultribe_booking_meetup_idx", false, "meetup_id", false},
+	{"user", "user_email_lower_key", true, "", false, `btree (lower(email COLLATE "C"))`},
+	{"availabilityslot", "availabilityslot_user_start_idx", false, "user_id,start_dt_utc,id", false, ""},
+	{"availabilityslot", "availabilityslot_start_end_user_idx", false, "start_dt_utc,end_dt_utc,user_id", false, ""},
+	{"emailverificationtoken", "emailverificationtoken_plaintext_idx", false, "", true, plaintext},
+	{"passwordresettoken", "passwordresettoken_plaintext_idx", false, "", true, plaintext},
+	{"match", "match_pair_key", true, ",", false, `btree (LEAST(user1_id, user2_id), GREATEST(user1_id, user2_id))`},
+	{"match", "match_user1_created_idx", false, "user1_id,created_at,id", false, ""},
+	{"match", "match_user2_created_idx", false, "user2_id,created_at,id", false, ""},
+	{"match", "match_created_idx", false, "created_at,id", false, ""},
+	{"match", "match_pending_idx", false, "created_at,id", true, `btree (created_at, id) WHERE status = 'pending'`},
+	{"meetup", "meetup_live_key", true, "match_id", true, `btree (match_id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
+	{"meetup", "meetup_match_scheduled_idx", false, "match_id,scheduled_time,id", false, ""},
+	{"meetup", "meetup_scheduled_idx", false, "scheduled_time,id", false, ""},
+	{"soultribe_booking", "soultribe_booking_meetup_idx", false, "meetup_id", false, ""},
 }
 
-var constraints = []constraint{
-	{"availabilityslot", "availabilityslot_period_check", check},
-	{"availabilityslot", "availabilityslot_no_overlap", exclude},
-	{"match", "match_not_self_check", check},
-	{"meetup", "meetup_duration_check", check},
-	{"soultribe_booking", "soultribe_booking_period_check", check},
-	{"soultribe_booking", "soultribe_booking_no_overlap", exclude},
+const plaintext = `btree ('sha256:' || encode(sha256(decode(replace(token, '\', '\\'), 'escape')), 'hex')) WHERE token !~~ 'sha256:%'`
+
+var constraints = []struct {
+	constraint
+	text string
+}{
+	{constraint{"availabilityslot", "availabilityslot_period_check", check},
+		`CHECK (end_dt_utc > start_dt_utc AND end_dt_utc <= start_dt_utc + '24:00:00')`},
+	{constraint{"availabilityslot", "availabilityslot_no_overlap", exclude},
+		`EXCLUDE USING gist (int8range(user_id, user_id, '[]') WITH &&, tsrange(start_dt_utc, GREATEST(start_dt_utc, end_dt_utc)) WITH &&)`},
+	{constraint{"match", "match_not_self_check", check}, `CHECK (user1_id <> user2_id)`},
+	{constraint{"meetup", "meetup_duration_check", check}, `CHECK (duration_seconds >= 900 AND duration_seconds <= 86400)`},
+	{constraint{"soultribe_booking", "soultribe_booking_period_check", check}, `CHECK (ends_at > starts_at)`},
+	{constraint{"soultribe_booking", "soultribe_booking_no_overlap", exclude},
+		`EXCLUDE USING gist (int8range(user_id, user_id, '[]') WITH &&, tsrange(starts_at, ends_at) WITH &&)`},
 }
 
 // uniques must have a unique index, whatever it is called.
@@ -166,12 +189,63 @@ var uniques = []index{
 	{table: "soultribe_booking", keys: "user_id,meetup_id"},
 }
 
-var triggers = []trigger{
-	{"meetup", "soultribe_book_meetup"},
-	{"match", "soultribe_keep_pair"},
+var triggers = []struct {
+	trigger
+	text string
+}{
+	{trigger{"meetup", "soultribe_book_meetup"},
+		`CREATE TRIGGER soultribe_book_meetup AFTER INSERT OR UPDATE FOR EACH ROW EXECUTE FUNCTION soultribe_book_meetup()`},
+	{trigger{"match", "soultribe_keep_pair"},
+		`CREATE TRIGGER soultribe_keep_pair AFTER UPDATE FOR EACH ROW
+		WHEN (LEAST(old.user1_id, old.user2_id) <> LEAST(new.user1_id, new.user2_id)
+			OR GREATEST(old.user1_id, old.user2_id) <> GREATEST(new.user1_id, new.user2_id))
+		EXECUTE FUNCTION soultribe_keep_pair()`},
 }
 
-var functions = []string{"soultribe_book_meetup", "soultribe_keep_pair", "soultribe_refuse"}
+var functions = []function{
+	{"soultribe_book_meetup", "", "plpgsql trigger volatile definer search_path=pg_catalog, pg_temp"},
+	{"soultribe_keep_pair", "", "plpgsql trigger volatile invoker search_path=pg_catalog, pg_temp"},
+	{"soultribe_refuse", "text, text, text", "plpgsql boolean volatile invoker search_path=pg_catalog, pg_temp"},
+}
+
+// functionSource finds the sources of the functions in the migrations.
+var functionSource = regexp.MustCompile(`(?s)CREATE OR REPLACE FUNCTION \{\{schema\}\}\.(\w+)\(.*?\$function\$(.*?)\$function\$`)
+
+// sources returns the source of each function as the migrations leave it, but for white space.
+func (c config) sources(found *shape) (map[string]string, error) {
+	all := map[string]string{}
+	for _, file := range files {
+		text, err := migrations.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, match := range functionSource.FindAllStringSubmatch(string(text), -1) {
+			all[match[1]] = squeeze(c.expand(match[2], found))
+		}
+	}
+	return all, nil
+}
+
+func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// unlike is what two definitions may differ in and still say the same: the casts that PostgreSQL adds for
+// columns of type integer, bigint, varchar or text, which fall elsewhere after a restore, the parentheses,
+// which no definition here needs to be told from another that has its operators and operands, white space,
+// and an index's storage parameters. What is in quotes is for keeps.
+var unlike = regexp.MustCompile(`'(?:[^']|'')*'` +
+	`|::(?:text|character varying|integer|bigint|interval)(?:\[\])?` +
+	`| WITH \(\w+=[^)]*\)` +
+	`|[\s()]`)
+
+// plain leaves that out.
+func plain(definition string) string {
+	return unlike.ReplaceAllStringFunc(definition, func(part string) string {
+		if part[0] == '\'' {
+			return part
+		}
+		return ""
+	})
+}
 
 // shape is what a PostgreSQL schema holds of all that.
 type shape struct {
@@ -179,9 +253,10 @@ type shape struct {
 	relations   map[string]string
 	columns     map[string][]foundColumn // of each table, in order
 	indexes     map[string]foundIndex
-	constraints map[constraint]bool // whether it is valid
-	triggers    map[trigger]bool    // whether it is enabled
-	functions   map[string]bool
+	names       map[string]bool // of all relations that are called as an index must be
+	constraints map[constraint]definition
+	triggers    map[trigger]definition
+	functions   map[string]bool // whether it is as it must be
 }
 
 type foundColumn struct {
@@ -218,40 +293,55 @@ SELECT c.relname::text, i.relname::text, x.indisunique, x.indisvalid AND x.indis
 	(SELECT pg_catalog.string_agg(coalesce(a.attname::text, ''), ',' ORDER BY k.n)
 	FROM pg_catalog.unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
 	LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-	WHERE k.n <= x.indnkeyatts)
+	WHERE k.n <= x.indnkeyatts),
+	pg_catalog.split_part(pg_catalog.pg_get_indexdef(i.oid), pg_catalog.format(' %I.%I USING ', n.nspname, c.relname), 2)
 FROM pg_catalog.pg_index x
 JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
 JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2)`
 
+const relationNames = `
+SELECT c.relname::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = ANY($2)`
+
 const relationConstraints = `
-SELECT c.relname::text, k.conname::text, k.contype::text, k.convalidated
+SELECT c.relname::text, k.conname::text, k.contype::text, k.convalidated, pg_catalog.pg_get_constraintdef(k.oid)
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2)`
 
 const relationTriggers = `
-SELECT c.relname::text, g.tgname::text, g.tgenabled IN ('O', 'A')
+SELECT c.relname::text, g.tgname::text, g.tgenabled IN ('O', 'A'),
+	pg_catalog.replace(pg_catalog.replace(pg_catalog.pg_get_triggerdef(g.oid),
+		pg_catalog.format(' ON %I.%I ', n.nspname, c.relname), ' '),
+		pg_catalog.format(' EXECUTE FUNCTION %I.', n.nspname), ' EXECUTE FUNCTION ')
 FROM pg_catalog.pg_trigger g
 JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2) AND NOT g.tgisinternal`
 
 const schemaFunctions = `
-SELECT p.proname::text
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+SELECT p.proname::text, pg_catalog.oidvectortypes(p.proargtypes), p.prosrc,
+	pg_catalog.concat_ws(' ', l.lanname, pg_catalog.format_type(p.prorettype, NULL),
+		CASE p.provolatile WHEN 'v' THEN 'volatile' ELSE 'not volatile' END, CASE WHEN p.proisstrict THEN 'strict' END,
+		CASE WHEN p.prosecdef THEN 'definer' ELSE 'invoker' END, pg_catalog.array_to_string(p.proconfig, '; '))
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname = $1 AND p.proname = ANY($2)`
 
 // inspect reads the catalog.
-func (c config) inspect(ctx context.Context, tx pgx.Tx) (*shape, error) {
+func (c config) inspect(ctx context.Context, tx soultribe.DB) (*shape, error) {
 	s := &shape{
 		relations:   map[string]string{},
 		columns:     map[string][]foundColumn{},
 		indexes:     map[string]foundIndex{},
-		constraints: map[constraint]bool{},
-		triggers:    map[trigger]bool{},
+		names:       map[string]bool{},
+		constraints: map[constraint]definition{},
+		triggers:    map[trigger]definition{},
 		functions:   map[string]bool{},
 	}
 	names := make([]string, len(tables))
@@ -296,7 +386,8 @@ func (c config) inspect(ctx context.Context, tx pgx.Tx) (*shape, error) {
 	err = each(relationIndexes, names, func(row pgx.CollectableRow) error {
 		var f foundIndex
 		var immediate bool
-		err := row.Scan(&f.table, &f.name, &f.unique, &f.valid, &f.partial, &immediate, &f.keys)
+		err := row.Scan(&f.table, &f.name, &f.unique, &f.valid, &f.partial, &immediate, &f.keys, &f.text)
+		f.text = plain(f.text)
 		f.whole = !f.partial && immediate && !slices.Contains(strings.Split(f.keys, ","), "")
 		s.indexes[f.name] = f
 		return err
@@ -304,11 +395,21 @@ func (c config) inspect(ctx context.Context, tx pgx.Tx) (*shape, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = each(relationNames, indexNames(), func(row pgx.CollectableRow) error {
+		var name string
+		err := row.Scan(&name)
+		s.names[name] = true
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	err = each(relationConstraints, names, func(row pgx.CollectableRow) error {
 		var k constraint
-		var valid bool
-		err := row.Scan(&k.table, &k.name, &k.kind, &valid)
-		s.constraints[k] = valid
+		var d definition
+		err := row.Scan(&k.table, &k.name, &k.kind, &d.active, &d.text)
+		d.text = plain(strings.TrimSuffix(d.text, " NOT VALID"))
+		s.constraints[k] = d
 		return err
 	})
 	if err != nil {
@@ -316,21 +417,48 @@ func (c config) inspect(ctx context.Context, tx pgx.Tx) (*shape, error) {
 	}
 	err = each(relationTriggers, names, func(row pgx.CollectableRow) error {
 		var g trigger
-		var enabled bool
-		err := row.Scan(&g.table, &g.name, &enabled)
-		s.triggers[g] = enabled
+		var d definition
+		err := row.Scan(&g.table, &g.name, &d.active, &d.text)
+		d.text = plain(d.text)
+		s.triggers[g] = d
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = each(schemaFunctions, functions, func(row pgx.CollectableRow) error {
-		var name string
-		err := row.Scan(&name)
-		s.functions[name] = true
+	sources, err := c.sources(s)
+	if err != nil {
+		return nil, err
+	}
+	err = each(schemaFunctions, functionNames(), func(row pgx.CollectableRow) error {
+		var f function
+		var source string
+		err := row.Scan(&f.name, &f.arguments, &source, &f.traits)
+		// One of other arguments is the host's.
+		if i := slices.IndexFunc(functions, func(want function) bool {
+			return want.name == f.name && want.arguments == f.arguments
+		}); i >= 0 {
+			s.functions[f.name] = f == functions[i] && squeeze(source) == sources[f.name]
+		}
 		return err
 	})
 	return s, err
+}
+
+func indexNames() []string {
+	names := make([]string, len(indexes))
+	for i, x := range indexes {
+		names[i] = x.name
+	}
+	return names
+}
+
+func functionNames() []string {
+	names := make([]string, len(functions))
+	for i, f := range functions {
+		names[i] = f.name
+	}
+	return names
 }
 
 // has answers the "-- unless" of the migrations:
@@ -408,49 +536,92 @@ func (s *shape) differences(applied int) []string {
 			differ("%s is not a table", t.name)
 		}
 	}
+	return slices.Concat(diff, s.indexDifferences(applied), s.constraintDifferences(applied),
+		s.triggerDifferences(applied), s.functionDifferences(applied))
+}
+
+// due reports whether a table must have its rules: those of a table that has just been found and that the
+// migrations would have made with its rules are not added.
+func (s *shape) due(name string, applied int) bool {
+	i := slices.IndexFunc(tables, func(t table) bool { return t.name == name })
+	return s.has("table "+name) && (rules <= applied || tables[i].since == rules)
+}
+
+func (s *shape) indexDifferences(applied int) []string {
+	var diff []string
 	for _, want := range indexes {
+		if want.text == "" {
+			want.text = "btree (" + want.keys + ")"
+		}
+		want.text = plain(want.text)
 		switch found, ok := s.indexes[want.name]; {
+		case !ok && s.names[want.name]:
+			diff = append(diff, fmt.Sprintf("%s is not an index on %s", want.name, want.table))
 		case !ok:
 			if rules <= applied && s.has("table "+want.table) {
-				differ("index %s on %s is missing", want.name, want.table)
+				diff = append(diff, fmt.Sprintf("index %s on %s is missing", want.name, want.table))
 			}
 		case found.index != want:
-			differ("index %s is not the one that %s needs", want.name, want.table)
+			diff = append(diff, fmt.Sprintf("index %s is not the one that %s needs", want.name, want.table))
 		case !found.valid:
-			differ("index %s on %s is not valid", want.name, want.table)
+			diff = append(diff, fmt.Sprintf("index %s on %s is not valid", want.name, want.table))
 		}
 	}
+	return diff
+}
+
+func (s *shape) constraintDifferences(applied int) []string {
+	var diff []string
+	differ := func(format string, args ...any) {
+		diff = append(diff, fmt.Sprintf(format, args...))
+	}
 	for _, want := range constraints {
-		switch valid, ok := s.constraints[want]; {
+		switch found, ok := s.constraints[want.constraint]; {
 		case !ok && s.has("constraint "+want.table+"."+want.name):
 			differ("constraint %s on %s is of another kind", want.name, want.table)
 		case !ok:
-			if rules <= applied && s.has("table "+want.table) {
+			if s.due(want.table, applied) {
 				differ("constraint %s on %s is missing", want.name, want.table)
 			}
-		case !valid:
+		case found.text != plain(want.text):
+			differ("constraint %s is not the one that %s needs", want.name, want.table)
+		case !found.active:
 			differ("constraint %s on %s is not validated", want.name, want.table)
 		}
 	}
-	if applied < rules {
-		return diff
-	}
 	for _, want := range uniques {
-		if s.has("table "+want.table) && !s.has("unique "+want.table+"("+want.keys+")") {
+		if s.due(want.table, applied) && !s.has("unique "+want.table+"("+want.keys+")") {
 			differ("table %s has no unique index on (%s)", want.table, want.keys)
 		}
 	}
+	return diff
+}
+
+func (s *shape) triggerDifferences(applied int) []string {
+	var diff []string
 	for _, want := range triggers {
-		switch enabled, ok := s.triggers[want]; {
-		case !ok && s.has("table "+want.table):
-			differ("trigger %s on %s is missing", want.name, want.table)
-		case ok && !enabled:
-			differ("trigger %s on %s is disabled", want.name, want.table)
+		switch found, ok := s.triggers[want.trigger]; {
+		case !ok:
+			if rules <= applied && s.has("table "+want.table) {
+				diff = append(diff, fmt.Sprintf("trigger %s on %s is missing", want.name, want.table))
+			}
+		case found.text != plain(want.text):
+			diff = append(diff, fmt.Sprintf("trigger %s is not the one that %s needs", want.name, want.table))
+		case !found.active:
+			diff = append(diff, fmt.Sprintf("trigger %s on %s is disabled", want.name, want.table))
 		}
 	}
-	for _, name := range functions {
-		if !s.functions[name] {
-			differ("function %s is missing", name)
+	return diff
+}
+
+func (s *shape) functionDifferences(applied int) []string {
+	var diff []string
+	for _, want := range functions {
+		switch right, ok := s.functions[want.name]; {
+		case !ok && rules <= applied:
+			diff = append(diff, fmt.Sprintf("function %s is missing", want.name))
+		case ok && !right:
+			diff = append(diff, fmt.Sprintf("function %s is not the one that the library needs", want.name))
 		}
 	}
 	return diff
@@ -479,7 +650,7 @@ func (s *shape) tableDifferences(t table, applied int) []string {
 		switch {
 		case want.null && !found.null:
 			differ("column %s.%s is NOT NULL", t.name, want.name)
-		case !want.null && found.null && rules <= applied:
+		case !want.null && found.null && s.due(t.name, applied):
 			differ("column %s.%s is not NOT NULL", t.name, want.name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/soultribe-chat/soultribe"
 )
@@ -28,7 +29,7 @@ SELECT EXISTS (
 	WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r')`
 
 // Status says which version the database is at: 0 when there is nothing, or tables that [Migrate] has not
-// yet taken over. It only reads, in a transaction (a savepoint, where db is a transaction) that it rolls
+// yet taken over. It only reads, in a transaction (a savepoint, where db is in a transaction) that it rolls
 // back, and takes no lock that any other client would notice.
 func Status(ctx context.Context, db soultribe.DB, opts ...Option) (State, error) {
 	var state State
@@ -36,30 +37,71 @@ func Status(ctx context.Context, db soultribe.DB, opts ...Option) (State, error)
 	if err != nil {
 		return state, err
 	}
-	err = c.reading(ctx, db, func(tx pgx.Tx) error {
+	err = c.reading(ctx, db, func(tx soultribe.DB) error {
 		state, err = c.status(ctx, tx)
 		return err
 	})
 	return state, err
 }
 
-// reading calls fn with a transaction whose search_path is safe and that is rolled back afterwards.
-func (c config) reading(ctx context.Context, db soultribe.DB, fn func(pgx.Tx) error) error {
+// readable are the settings under which the catalog is read, whatever the session's are: names are safe,
+// and definitions are written in one way.
+const readable = `
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL IntervalStyle = postgres;
+SET LOCAL quote_all_identifiers = off;
+SET LOCAL standard_conforming_strings = on`
+
+// reading calls fn with a transaction that is readable and that is rolled back afterwards.
+func (c config) reading(ctx context.Context, db soultribe.DB, fn func(soultribe.DB) error) error {
 	if isNil(db) {
 		return invalid("db", "is nil")
+	}
+	if inTransaction(db) {
+		return c.dress("read", readingWithin(ctx, db, fn))
 	}
 	tx, err := db.Begin(ctx)
 	if err != nil {
 		return c.dress("read", err)
 	}
 	defer rollback(ctx, tx)
-	if _, err := tx.Exec(ctx, "SET LOCAL search_path = pg_catalog, pg_temp"); err != nil {
+	if _, err := tx.Exec(ctx, readable); err != nil {
 		return c.dress("read", err)
 	}
 	return c.dress("read", fn(tx))
 }
 
-func (c config) status(ctx context.Context, tx pgx.Tx) (State, error) {
+// inTransaction reports whether db is a connection on which the caller has begun a transaction in plain
+// SQL, of which pgx knows nothing: its Begin and Rollback would end the caller's.
+func inTransaction(db soultribe.DB) bool {
+	switch db := db.(type) {
+	case pgx.Tx:
+		return false
+	case interface{ PgConn() *pgconn.PgConn }:
+		return db.PgConn().TxStatus() != 'I'
+	case interface{ Conn() *pgx.Conn }:
+		return db.Conn().PgConn().TxStatus() != 'I'
+	}
+	return false
+}
+
+// readingWithin is reading in a transaction that the caller has begun in plain SQL.
+func readingWithin(ctx context.Context, db soultribe.DB, fn func(soultribe.DB) error) error {
+	if _, err := db.Exec(ctx, "SAVEPOINT soultribe_reading"); err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_, _ = db.Exec(ctx, "ROLLBACK TO SAVEPOINT soultribe_reading; RELEASE SAVEPOINT soultribe_reading")
+	}()
+	if _, err := db.Exec(ctx, readable); err != nil {
+		return err
+	}
+	return fn(db)
+}
+
+func (c config) status(ctx context.Context, tx soultribe.DB) (State, error) {
 	state := State{Latest: soultribe.SchemaVersion}
 	var exists bool
 	err := tx.QueryRow(ctx, tableExists, pgx.QueryExecModeExec, c.schema, versionTable).Scan(&exists)

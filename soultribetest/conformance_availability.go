@@ -49,6 +49,7 @@ var availabilityTests = []conformanceTest{
 	{name: "candidates at most so many windows", run: (*conformance).candidateMaxWindows},
 	{name: "candidates cursors are bound", run: (*conformance).candidateCursors},
 	{name: "conflicts leave a transaction usable", run: (*conformance).slotConflictsInTx},
+	{name: "cancelled context", run: (*conformance).slotCancelled},
 }
 
 // window is a window of so many hours from so many after [Epoch].
@@ -1480,4 +1481,42 @@ func (c *conformance) slotConflictsInTx() {
 	})
 	c.noError(err)
 	c.wantSlots(me, kept...)
+}
+
+// slotCancelled calls each method with a context that has ended: nothing is done, and the Store goes on to
+// work.
+func (c *conformance) slotCancelled() {
+	ctx, cancel := context.WithCancel(c.Context())
+	cancel()
+	me, other := c.user("me").ID, c.user("other").ID
+	old := c.free(me, slot(4, 2), slot(8, 1))
+	calls := map[string]func() error{
+		"AddSlot": func() error { _, err := c.st.AddSlot(ctx, me, slot(20, 1)); return err },
+		"AddSlots": func() error {
+			_, err := c.st.AddSlots(ctx, me, []soultribe.NewSlot{slot(20, 1), slot(22, 1)})
+			return err
+		},
+		"UpdateSlot": func() error { _, err := c.st.UpdateSlot(ctx, me, old[0].ID, slot(20, 1)); return err },
+		"DeleteSlot": func() error { return c.st.DeleteSlot(ctx, me, old[0].ID) },
+		"Slot":       func() error { _, err := c.st.Slot(ctx, me, old[0].ID); return err },
+		"Slots":      func() error { _, err := c.st.Slots(ctx, me, soultribe.SlotQuery{}); return err },
+		"ReplaceSlots": func() error {
+			_, err := c.st.ReplaceSlots(ctx, me, window(0, 24), []soultribe.NewSlot{slot(20, 1)})
+			return err
+		},
+		"MutualAvailability": func() error {
+			_, err := c.st.MutualAvailability(ctx, me, other, soultribe.MutualQuery{})
+			return err
+		},
+		"Candidates": func() error { _, err := c.st.Candidates(ctx, me, soultribe.CandidateQuery{}); return err },
+	}
+	for name, call := range calls {
+		c.sub(name, func(c *conformance) {
+			err := call()
+			c.wantError(err, context.Canceled)
+			equal(c, soultribe.Code(err), "canceled")
+			c.wantSlots(me, old...)
+		})
+	}
+	c.free(me, slot(20, 1))
 }

@@ -204,6 +204,7 @@ func (c *conformance) userAddresses() {
 		"", " \t\n", "ann", "@", "ann@", "@x.org", "ann@x.org@y.org", "ann@x..org", "ann..b@x.org", ".ann@x.org", "ann.@x.org", "ann@x.org.", "ann@.org",
 		"an n@x.org", "ann@x. org", "ann@x.org, bob@x.org", "ann@x.org,bob@x.org", "ann@x.org;", "Ann <ann@x.org>", "<ann@x.org>", "ann@x.org(comment)",
 		`"ann"@x.org`, `"a b"@x.org`, "friends:ann@x.org;", "ann@[127.0.0.1]",
+		"ann@x.org?bcc=bob", "ann@x.org&x=1", "ann@x/y", "ann@{x}", "a|b@c`d", "a@b'--", "ann@-x.org", "ann@x-.org", "ann@" + strings.Repeat("d", 64) + ".org",
 		"ann@x.org\r\nBcc: bob@x.org", "ann\n@x.org", "ann\x00@x.org", "ann\x7f@x.org", "ann\u200b@x.org", "ann\u202e@x.org", "ann\u00a0b@x.org", "ann\xff@x.org", "\xc3@x.org",
 		strings.Repeat("l", 65) + "@x.org", longest + "d", strings.Repeat("a", 16<<20) + "@x.org", strings.Repeat("@", 16<<20),
 	} {

@@ -28,7 +28,9 @@ type story struct {
 	now   time.Time
 }
 
-func (s *story) line(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+func (s *story) line(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.out, format+"\n", args...) // a reader who left is no error of the story
+}
 
 // step prints what happened, and when it is in either city.
 func (s *story) step(what string, start, end time.Time) {
@@ -178,7 +180,7 @@ func (s *story) taken(ctx context.Context, anna, carla soultribe.UserID, hour so
 	s.step("Carla proposes Sunday", hour.Start, hour.End())
 	_, err = s.store.ConfirmMeetup(ctx, anna, proposed.ID, proposed.Times)
 	if !errors.Is(err, soultribe.ErrDoubleBooked) {
-		return fmt.Errorf("Anna could give her hour away twice: %w", err)
+		return fmt.Errorf("an hour could be given away twice: %w", err)
 	}
 	s.step("Anna agrees, and is refused: "+soultribe.Code(err), hour.Start, hour.End())
 	return nil

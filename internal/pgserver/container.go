@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/moby/moby/api/types/container"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
@@ -58,14 +63,15 @@ func startContainer(ctx context.Context) (*Server, error) {
 func wantedImage() string { return cmp.Or(os.Getenv(imageVariable), officialImage) }
 
 func runContainer(ctx context.Context, image string) (*Server, error) {
-	ctr, err := postgres.Run(ctx, image, containerOptions()...)
+	password := rand.Text()
+	ctr, err := postgres.Run(ctx, image, containerOptions(password)...)
 	stop := func() { terminate(ctr) }
 	if err != nil {
 		err = fmt.Errorf("%w%s", err, containerLog(ctr))
 		stop()
 		return nil, err
 	}
-	databaseURL, version, err := reach(ctx, ctr)
+	databaseURL, version, err := reach(ctx, ctr, password)
 	if err != nil {
 		stop()
 		return nil, err
@@ -77,13 +83,13 @@ func runContainer(ctx context.Context, image string) (*Server, error) {
 	}, nil
 }
 
-func containerOptions() []testcontainers.ContainerCustomizer {
+func containerOptions(password string) []testcontainers.ContainerCustomizer {
 	command := []string{"postgres"}
 	for _, setting := range settings {
 		command = append(command, "-c", setting)
 	}
 	return []testcontainers.ContainerCustomizer{
-		postgres.WithPassword(rand.Text()),
+		postgres.WithPassword(password),
 		testcontainers.WithCmd(command...),
 		testcontainers.WithEnv(map[string]string{"PGDATA": memoryMount + "/data"}),
 		testcontainers.WithTmpfs(map[string]string{memoryMount: "rw"}),
@@ -93,13 +99,44 @@ func containerOptions() []testcontainers.ContainerCustomizer {
 	}
 }
 
-func reach(ctx context.Context, ctr *postgres.PostgresContainer) (databaseURL, version string, err error) {
+// reach connects to the server in the container, and makes it quick to connect to from then on.
+func reach(ctx context.Context, ctr *postgres.PostgresContainer, password string) (databaseURL, version string, err error) {
 	databaseURL, err = ctr.ConnectionString(ctx, "sslmode=disable")
 	if err != nil {
 		return "", "", err
 	}
-	version, _, err = inspect(ctx, databaseURL)
-	return databaseURL, version, err
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	verifier, err := quickVerifier(password)
+	if err != nil {
+		return "", "", err
+	}
+	_, err = conn.Exec(ctx, "ALTER ROLE CURRENT_USER PASSWORD '"+verifier+"'")
+	return databaseURL, serverVersion(conn), err
+}
+
+// quickVerifier returns what a server keeps of a password, in the form of RFC 5803, computed in one
+// round where the server itself takes 4096. They make guessing slow, which a random password
+// has no need of, and every connection of a test.
+func quickVerifier(password string) (string, error) {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails
+	salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	stored := sha256.Sum256(authenticate(salted, "Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$1:%s$%s:%s", encode(salt), encode(stored[:]), encode(authenticate(salted, "Server Key"))), nil
+}
+
+func authenticate(key []byte, message string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(message))
+	return mac.Sum(nil)
 }
 
 // terminate removes the container without giving the server time to shut down, as its data is thrown

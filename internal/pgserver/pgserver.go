@@ -148,10 +148,14 @@ func inspect(ctx context.Context, databaseURL string) (version, address string, 
 		return "", "", err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	// Packagers append words of their own: "15.18 (Debian 15.18-0+deb12u1)".
-	version, _, _ = strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ")
 	config := conn.Config()
-	return version, fmt.Sprintf("%s:%d", config.Host, config.Port), nil
+	return serverVersion(conn), fmt.Sprintf("%s:%d", config.Host, config.Port), nil
+}
+
+// serverVersion leaves out what packagers append: "15.18 (Debian 15.18-0+deb12u1)".
+func serverVersion(conn *pgx.Conn) string {
+	version, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ")
+	return version
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

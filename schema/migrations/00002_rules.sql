@@ -171,9 +171,14 @@ ON CONFLICT (user_id, meetup_id) DO NOTHING;
 -- nothing writes nothing. It compares the rows itself, for a trigger's column list would miss what another
 -- trigger of the host's changes. Its names are qualified and its search_path is its own, so that the
 -- session's makes no difference.
+--
+-- It runs with the rights of its owner, so that a role that may write meetups needs none to write bookings,
+-- with which it could make them say anything. Nobody can call a trigger function; but whoever may EXECUTE it
+-- could make it the trigger of a table of their own, whose rows would pass for meetups: hence the REVOKE. To
+-- fire a trigger takes no right to EXECUTE.
 
 CREATE OR REPLACE FUNCTION {{schema}}.soultribe_book_meetup() RETURNS trigger
-LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     moved boolean := true;
@@ -223,6 +228,8 @@ BEGIN
     RETURN NULL;
 END
 $function$;
+
+REVOKE EXECUTE ON FUNCTION {{schema}}.soultribe_book_meetup() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER soultribe_book_meetup AFTER INSERT OR UPDATE ON {{schema}}.meetup
     FOR EACH ROW EXECUTE FUNCTION {{schema}}.soultribe_book_meetup();

@@ -1,0 +1,352 @@
+package soultribe_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/soultribe-chat/soultribe"
+	"github.com/soultribe-chat/soultribe/soultribetest"
+)
+
+// A town is a few people, of whom the first asks, and their time in cells of 15 minutes. What the library
+// computes with slots is here read off the cells, one by one.
+type town struct {
+	base    time.Time // of cell 0
+	people  []resident
+	pairs   []pair
+	firstID int
+}
+
+type resident struct {
+	name     string // "" is no profile
+	verified bool
+	slots    []cells
+}
+
+// pair is a match of two people, by their place in the town.
+type pair struct {
+	user1, user2 int
+	status       string
+	updated      time.Time
+	meetup       cells // that is confirmed; empty is none
+}
+
+// cells are those from one up to another.
+type cells struct{ from, to int }
+
+const (
+	townDays = 4
+	dayCells = 24 * 4
+)
+
+// calendar has the cells of the days of a town, and of a day before and two after them.
+type calendar [(townDays + 3) * dayCells]bool
+
+func (c *calendar) set(span cells, value bool) {
+	for i := span.from; i < span.to; i++ {
+		c[i+dayCells] = value
+	}
+}
+
+func (w *town) id(i int) soultribe.UserID { return soultribe.UserID(w.firstID + i) }
+
+func (w *town) at(cell int) time.Time { return w.base.Add(time.Duration(cell) * quarter) }
+
+// free is when someone is free; without their confirmed meetups, if asked.
+func (w *town) free(i int, withoutMeetups bool) *calendar {
+	var c calendar
+	for _, s := range w.people[i].slots {
+		c.set(s, true)
+	}
+	for _, p := range w.pairs {
+		if withoutMeetups && (p.user1 == i || p.user2 == i) {
+			c.set(p.meetup, false)
+		}
+	}
+	return &c
+}
+
+// shared are the windows in which two calendars are free, between two times and of some length.
+func (w *town) shared(a, b *calendar, from, to time.Time, atLeast time.Duration) []soultribe.Window {
+	windows := []soultribe.Window{}
+	for i := 0; i < len(a); i++ {
+		begin := i
+		for i < len(a) && a[i] && b[i] {
+			i++
+		}
+		start, end := w.at(begin-dayCells), w.at(i-dayCells)
+		if start.Before(from) {
+			start = from
+		}
+		if end.After(to) {
+			end = to
+		}
+		if start.Before(end) && end.Sub(start) >= atLeast {
+			windows = append(windows, soultribe.Window{Start: start, End: end})
+		}
+	}
+	return windows
+}
+
+// askable tells whether the first resident may ask another for a match.
+func (w *town) askable(i int, now time.Time) bool {
+	for _, p := range w.pairs {
+		ofBoth := p.user1 == 0 && p.user2 == i || p.user1 == i && p.user2 == 0
+		if ofBoth && (p.status != "cancelled" || now.Sub(p.updated) < 24*time.Hour) {
+			return false
+		}
+	}
+	return true
+}
+
+// beginning is the slot of someone's in which a time is.
+func (w *town) beginning(i int, t time.Time) cells {
+	for _, s := range w.people[i].slots {
+		if !t.Before(w.at(s.from)) && t.Before(w.at(s.to)) {
+			return s
+		}
+	}
+	panic("nobody is free then")
+}
+
+// candidates are those of the first resident, in order, with all their windows.
+func (w *town) candidates(q soultribe.CandidateQuery, now time.Time) []soultribe.Candidate {
+	list := []soultribe.Candidate{}
+	for i := 1; i < len(w.people); i++ {
+		p := w.people[i]
+		windows := w.shared(w.free(0, true), w.free(i, false), q.From, q.To, cmp.Or(q.AtLeast, time.Hour))
+		if !p.verified || !w.askable(i, now) || len(windows) == 0 {
+			continue
+		}
+		c := soultribe.Candidate{UserID: w.id(i), DisplayName: p.name, Windows: windows}
+		if p.name != "" {
+			c.Timezone = "Europe/Vienna"
+		}
+		for _, window := range windows {
+			c.Total += window.End.Sub(window.Start)
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b soultribe.Candidate) int {
+		if q.Order == soultribe.MostTimeFirst {
+			return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.UserID, b.UserID))
+		}
+		// Those who come equally soon are in the order of the slots with which they come.
+		firstA, firstB := a.Windows[0].Start, b.Windows[0].Start
+		slotA, slotB := w.beginning(int(a.UserID)-w.firstID, firstA), w.beginning(int(b.UserID)-w.firstID, firstB)
+		return cmp.Or(firstA.Compare(firstB), cmp.Compare(slotA.from, slotB.from), cmp.Compare(slotA.to, slotB.to), cmp.Compare(a.UserID, b.UserID))
+	})
+	for i := range list {
+		list[i].Windows = list[i].Windows[:min(len(list[i].Windows), cmp.Or(q.MaxWindows, 5))]
+	}
+	return list
+}
+
+// randomTown makes a town whose ids begin at firstID.
+func randomTown(r *rand.Rand, base, now time.Time, firstID int) *town {
+	w := &town{base: base, firstID: firstID}
+	for i := range 2 + r.IntN(9) {
+		p := resident{verified: i == 0 || r.IntN(6) > 0, slots: randomSlots(r)}
+		if r.IntN(5) > 0 {
+			p.name = fmt.Sprintf("person %d", i)
+		}
+		w.people = append(w.people, p)
+	}
+	statuses := []string{"pending", "accepted", "accepted", "rejected", "cancelled", "cancelled", "cancelled", "suggested", "canceled"}
+	taken := make([]calendar, len(w.people)) // by meetups
+	for i := range w.people {
+		for j := range i {
+			if r.IntN(5) > 1 {
+				continue
+			}
+			p := pair{user1: i, user2: j, status: statuses[r.IntN(len(statuses))]}
+			if r.IntN(2) == 0 {
+				p.user1, p.user2 = p.user2, p.user1
+			}
+			// The cool-down of 24 hours has just ended, is about to end, or is far from it.
+			p.updated = now.Add(-24 * time.Hour).Add([]time.Duration{0, -time.Hour, time.Microsecond, time.Hour}[r.IntN(4)])
+			m := cells{from: r.IntN(townDays * dayCells)}
+			m.to = m.from + 1 + r.IntN(16)
+			if p.status == "accepted" && !taken[i].any(m) && !taken[j].any(m) {
+				taken[i].set(m, true)
+				taken[j].set(m, true)
+				p.meetup = m
+			}
+			w.pairs = append(w.pairs, p)
+		}
+	}
+	return w
+}
+
+func (c *calendar) any(span cells) bool {
+	return slices.Contains(c[span.from+dayCells:span.to+dayCells], true)
+}
+
+// randomSlots begin up to a day before the town. Many are adjacent.
+func randomSlots(r *rand.Rand) []cells {
+	var slots []cells
+	sparse := 1 + r.IntN(60)
+	for at := r.IntN(dayCells) - dayCells; at < townDays*dayCells; {
+		s := cells{from: at, to: at + 1 + r.IntN(12)}
+		switch r.IntN(12) {
+		case 0:
+			s.to = at + dayCells
+		case 1, 2:
+			s.to = at + 1
+		}
+		slots = append(slots, s)
+		at = s.to
+		if r.IntN(3) > 0 {
+			at += r.IntN(sparse)
+		}
+	}
+	return slots
+}
+
+// store writes a town as another application would.
+func (w *town) store(ctx context.Context, pool *pgxpool.Pool) error {
+	var b pgx.Batch
+	for i, p := range w.people {
+		id := int64(w.id(i))
+		b.Queue(`INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at)
+			VALUES ($1, $2, 'x', CASE WHEN $3::boolean THEN $4::timestamp END, $4)`, id, fmt.Sprintf("%d@example.org", id), p.verified, w.base)
+		if p.name != "" {
+			b.Queue(`INSERT INTO profile (user_id, full_name, display_name, timezone, created_at, updated_at)
+				VALUES ($1, 'secret', $2, 'Europe/Vienna', $3, $3)`, id, p.name, w.base)
+		}
+		var starts, ends []time.Time
+		for _, s := range p.slots {
+			starts, ends = append(starts, w.at(s.from)), append(ends, w.at(s.to))
+		}
+		b.Queue(`INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT $1, s, e, s, e, 'UTC', s, s FROM unnest($2::timestamp[], $3::timestamp[]) AS t (s, e)`, id, starts, ends)
+	}
+	for _, p := range w.pairs {
+		b.Queue(`INSERT INTO match (user1_id, user2_id, status, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)`,
+			int64(w.id(p.user1)), int64(w.id(p.user2)), p.status, p.updated)
+		if p.meetup != (cells{}) {
+			b.Queue(`INSERT INTO meetup (match_id, scheduled_time, duration_seconds, status, created_at, updated_at)
+				SELECT m.id, $3, $4, 'confirmed', $3, $3 FROM match m WHERE m.user1_id = $1 AND m.user2_id = $2`,
+				int64(w.id(p.user1)), int64(w.id(p.user2)), w.at(p.meetup.from), (p.meetup.to-p.meetup.from)*900)
+		}
+	}
+	return pool.SendBatch(ctx, &b).Close()
+}
+
+// randomQuery asks for a part of a town, not always at the border of a cell.
+func randomQuery(r *rand.Rand, w *town) soultribe.CandidateQuery {
+	from := w.base.Add(time.Duration(r.IntN(townDays*24*60/2)) * time.Minute)
+	return soultribe.CandidateQuery{
+		From:       from,
+		To:         from.Add(time.Duration(1+r.IntN(townDays*24*60/2)) * time.Minute),
+		AtLeast:    []time.Duration{0, 0, 15 * time.Minute, 37 * time.Minute, 2 * time.Hour, 6 * time.Hour, 30 * time.Hour}[r.IntN(7)],
+		MaxWindows: []int{0, 0, 1, 2, 20}[r.IntN(5)],
+	}
+}
+
+// TestTimeInRandomTowns compares candidates and mutual time with what the cells say, row for row.
+func TestTimeInRandomTowns(t *testing.T) {
+	t.Parallel()
+	const lanes, towns = 4, 120 // of each lane
+	db := soultribetest.New(t)
+	found := make([]int, lanes)
+	t.Run("lanes", func(t *testing.T) {
+		for lane := range lanes {
+			t.Run(fmt.Sprint(lane), func(t *testing.T) {
+				t.Parallel()
+				for n := range towns {
+					number := lane*towns + n
+					r := rand.New(rand.NewPCG(uint64(number), 0))
+					// The towns are apart in time, and so nobody is found from another.
+					base := soultribetest.Epoch.Truncate(24*time.Hour).AddDate(0, 0, 1+10*number)
+					w := randomTown(r, base, db.Clock.Now(), 1+100*number)
+					require.NoError(t, w.store(t.Context(), db.Pool), "town %d", number)
+					found[lane] += w.compare(t, db, r, fmt.Sprintf("town %d", number))
+				}
+			})
+		}
+	})
+	require.Greater(t, slices.Min(found), 200, "the towns are too lonely to tell")
+}
+
+// compare asks the library about a town, and returns how many candidates there were.
+func (w *town) compare(t *testing.T, db *soultribetest.DB, r *rand.Rand, name string) (found int) {
+	t.Helper()
+	ctx := t.Context()
+	q := randomQuery(r, w)
+	for _, order := range []soultribe.CandidateOrder{soultribe.SoonestFirst, soultribe.MostTimeFirst} {
+		q.Order = order
+		want := w.candidates(q, db.Clock.Now())
+		found += len(want)
+		for _, limit := range []int{200, 1 + r.IntN(3)} {
+			q.Limit = limit
+			got := []soultribe.Candidate{}
+			for c, err := range soultribe.All(func(after soultribe.Cursor) (soultribe.Page[soultribe.Candidate], error) {
+				q := q
+				q.After = after
+				return db.Store.Candidates(ctx, w.id(0), q)
+			}) {
+				require.NoError(t, err, name)
+				got = append(got, c)
+				require.LessOrEqual(t, len(got), len(w.people), "%s: someone comes again and again", name)
+			}
+			require.Equal(t, want, got, "%s: %+v", name, q)
+		}
+	}
+	for other := 1; other < min(4, len(w.people)); other++ {
+		want := w.shared(w.free(0, true), w.free(other, true), q.From, q.To, q.AtLeast)
+		for _, pair := range [][2]soultribe.UserID{{w.id(0), w.id(other)}, {w.id(other), w.id(0)}} {
+			got, err := db.Store.MutualAvailability(ctx, pair[0], pair[1], soultribe.MutualQuery{From: q.From, To: q.To, AtLeast: q.AtLeast})
+			require.NoError(t, err, name)
+			require.Equal(t, want, got, "%s: mutual time with %d, %+v", name, other, q)
+		}
+	}
+	return found
+}
+
+// TestCandidatesRoundTrips counts what goes to the server, whatever the number of people.
+func TestCandidatesRoundTrips(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	count := new(counter)
+	st := newStore(t, db, newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = count }))
+	me := db.User(t).ID
+	_, err := st.AddSlot(ctx, me, spanFrom(spring, 0, 16, "UTC"))
+	require.NoError(t, err)
+	for people, batch := 0, 1; people < 400; batch *= 20 {
+		_, err := db.Pool.Exec(ctx, `WITH people AS (INSERT INTO "user" (email, password_hash, email_verified_at, created_at)
+				SELECT n || '@example.org', 'x', now(), now() FROM generate_series($1::integer, $2::integer) n RETURNING id)
+			INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT id, $3, $4, $3, $4, 'UTC', $3, $3 FROM people`, people+1, people+batch, spring, spring.Add(2*time.Hour))
+		require.NoError(t, err)
+		people += batch
+		for _, order := range []soultribe.CandidateOrder{soultribe.SoonestFirst, soultribe.MostTimeFirst} {
+			q := soultribe.CandidateQuery{Order: order, From: spring, Limit: 200}
+			for left := people; left > 0; left -= 200 {
+				count.reset()
+				page, err := st.Candidates(ctx, me, q)
+				require.NoError(t, err)
+				require.Len(t, page.Items, min(left, 200))
+				require.Equal(t, 2, count.roundTrips)
+				q.After = page.Next
+			}
+			require.Empty(t, q.After)
+		}
+	}
+	// Who has no time to share is not looked for.
+	count.reset()
+	page, err := st.Candidates(ctx, me, soultribe.CandidateQuery{From: spring.Add(24 * time.Hour)})
+	require.NoError(t, err)
+	require.Equal(t, soultribe.Page[soultribe.Candidate]{Items: []soultribe.Candidate{}}, page)
+	require.Equal(t, 1, count.roundTrips)
+}
