@@ -147,13 +147,17 @@ func newSlotStatements(t tables) slotStatements {
 }
 
 // addSlot leaves the verdict to the exclusion constraint, which ON CONFLICT asks without an error: no
-// lock, no deadlock, no aborted transaction. A row without a slot is an overlap, no row is no user.
+// lock, no deadlock, no aborted transaction. What is seen to be in the way refuses a slot before anything is
+// written, be it a lock or the sequence. A row without a slot is an overlap, no row is no user.
 func addSlot(t tables) statement {
-	return compile("AddSlot", squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true"),
-		with{"owner", keyShare(t)},
+	return compile("AddSlot", squirrel.Select("p.id", columns("a", slotColumns)).
+		From("(SELECT c.user_id AS id FROM clash c UNION ALL SELECT o.id FROM owner o) p").LeftJoin("added a ON true"),
+		with{"clash", squirrel.Select("s.user_id").From(t.slot + " s").
+			Where("s.user_id = $1::bigint AND " + meets("s", "$2::timestamp", "$3::timestamp")).Limit(1)},
+		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint AND NOT EXISTS (SELECT FROM clash)").Suffix("FOR KEY SHARE")},
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
-				From("owner o").Where("NOT EXISTS (SELECT FROM " + t.slot + " s WHERE s.user_id = $1::bigint AND " + meets("s", "$2::timestamp", "$3::timestamp") + ")")).
+				From("owner o")).
 			Suffix(unlessOverlap)})
 }
 

@@ -582,7 +582,8 @@ func (m *machine) meetupSteps() actions {
 // The tables.
 
 func (m *machine) compareSometimes(t *rapid.T) {
-	if m.steps++; m.steps%8 == 0 {
+	m.steps++
+	if m.steps%8 == 0 {
 		m.compareTables(t)
 	}
 }

@@ -551,7 +551,7 @@ func (w *society) cancelMatch(actor soultribe.UserID, id soultribe.MatchID) (sou
 		return soultribe.MatchResult{}, soultribe.ErrWrongSide
 	case m.Status == soultribe.MatchPending, m.Status == soultribe.MatchAccepted:
 		if meetup := w.live(id); meetup != nil && !w.settle(meetup) {
-			w.moveMeetup(meetup, soultribe.MeetupCancelled)
+			_, _ = w.moveMeetup(meetup, soultribe.MeetupCancelled)
 		}
 		return w.moveMatch(m, soultribe.MatchCancelled)
 	case m.Status == soultribe.MatchCancelled:
@@ -603,9 +603,9 @@ func (w *society) over(m *soultribe.Meetup) bool { return !end(m).After(w.now) }
 func (w *society) settle(m *soultribe.Meetup) bool {
 	switch {
 	case m.Status == soultribe.MeetupProposed && w.begun(m):
-		w.moveMeetup(m, soultribe.MeetupCancelled)
+		_, _ = w.moveMeetup(m, soultribe.MeetupCancelled)
 	case m.Status == soultribe.MeetupConfirmed && w.over(m):
-		w.moveMeetup(m, soultribe.MeetupCompleted)
+		_, _ = w.moveMeetup(m, soultribe.MeetupCompleted)
 	default:
 		return false
 	}

@@ -180,8 +180,7 @@ func walkForged(t *testing.T, name string, page pagedList, forged soultribe.Curs
 	for pages, after := 0, forged; ; pages++ {
 		items, next, err := page(after)
 		if err != nil {
-			var pg *pgconn.PgError
-			require.False(t, errors.As(err, &pg), "%s: the database is asked about %s: %v", name, forged, err)
+			require.NotErrorAs(t, err, new(*pgconn.PgError), "%s: the database is asked about %s: %v", name, forged, err)
 			require.ErrorIs(t, err, soultribe.ErrInvalid, "%s after %s", name, forged)
 			return
 		}

@@ -53,32 +53,6 @@ func storedHash(t testing.TB, db *soultribetest.DB, id soultribe.UserID) string 
 	return db.Query(t, `SELECT password_hash FROM "user" WHERE id = $1`, int64(id))[0]
 }
 
-// together makes n calls at one time, and counts the codes of their errors, of which "" is success.
-func together(n int, call func(i int) error) map[string]int {
-	var mu sync.Mutex
-	var ready, done sync.WaitGroup
-	counts := map[string]int{}
-	ready.Add(n)
-	for i := range n {
-		done.Go(func() {
-			ready.Done()
-			ready.Wait()
-			code := soultribe.Code(call(i))
-			mu.Lock()
-			defer mu.Unlock()
-			counts[code]++
-		})
-	}
-	done.Wait()
-	return counts
-}
-
-// wide is a Store on a pool of so many connections.
-func wide(t testing.TB, db *soultribetest.DB, connections int32, opts ...soultribe.Option) *soultribe.Postgres {
-	t.Helper()
-	return newStore(t, db, newPool(t, db.URL, func(c *pgxpool.Config) { c.MaxConns = connections }), opts...)
-}
-
 // hooked is a pool that calls before ahead of each statement, with its text.
 type hooked struct {
 	*pgxpool.Pool
@@ -106,16 +80,6 @@ func hookedStore(t testing.TB, db *soultribetest.DB, name string, f func()) *sou
 			once.Do(f)
 		}
 	}})
-}
-
-// waitForLock returns when a session of the database waits for a lock.
-func waitForLock(t testing.TB, db *soultribetest.DB) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for waiting := 0; waiting == 0; {
-		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
-	}
 }
 
 // TestOtherHashes logs in with the hashes of other applications, which are renewed by that and by nothing else.
@@ -282,7 +246,7 @@ func TestPasswordRace(t *testing.T) {
 	const rounds, each = 20, 12
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 3*each)
+	st := opened(t, db, 3*each)
 	wins := map[string]int{}
 	for round := range rounds {
 		email := fmt.Sprintf("user%d@x.org", round)
@@ -292,7 +256,7 @@ func TestPasswordRace(t *testing.T) {
 		require.True(t, ok)
 		var winner atomic.Pointer[string]
 		var mu sync.Mutex
-		counts := together(3*each, func(i int) error {
+		counts := atOnce(3*each, func(i int) error {
 			var err error
 			next := fmt.Sprintf("password number %d", i)
 			kind := []string{"login", "change", "reset"}[i%3]
@@ -390,7 +354,7 @@ func TestLoginsShareMemory(t *testing.T) {
 	_, err := st.CreateUser(t.Context(), soultribe.NewUser{Email: "ann@x.org", Password: otherPassword})
 	require.NoError(t, err)
 	cancelled, cancel := context.WithCancel(t.Context())
-	counts := together(200, func(i int) error {
+	counts := atOnce(200, func(i int) error {
 		switch i % 4 {
 		case 0:
 			_, err := st.Authenticate(t.Context(), "ann@x.org", "wrong")

@@ -17,7 +17,7 @@ func TestProfileRace(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 24)
+	st := opened(t, db, 24)
 	set := func(id soultribe.UserID, i int) error {
 		if i%2 == 0 {
 			_, err := st.SetProfile(ctx, id, soultribe.NewProfile{DisplayName: fmt.Sprint(i)})
@@ -31,9 +31,9 @@ func TestProfileRace(t *testing.T) {
 	}
 	for round := range 10 {
 		u := signUp(t, db, fmt.Sprintf("user%d@x.org", round))
-		require.Equal(t, map[string]int{"": 24}, together(24, func(i int) error { return set(u.ID, i) }))
+		require.Equal(t, map[string]int{"": 24}, atOnce(24, func(i int) error { return set(u.ID, i) }))
 		require.Equal(t, []string{"1"}, db.Query(t, `SELECT count(*) FROM profile`))
-		counts := together(24, func(i int) error {
+		counts := atOnce(24, func(i int) error {
 			if i == 12 {
 				_, err := st.DeleteUser(ctx, u.ID)
 				return err

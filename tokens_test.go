@@ -79,19 +79,19 @@ func TestTokenRace(t *testing.T) {
 	const calls = 64
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, calls)
+	st := opened(t, db, calls)
 	issue := issuer{t, db}
 	once := map[string]int{"": 1, "token_used": calls - 1}
 
 	u := signUp(t, db, "ann@x.org")
 	secret := issue.verification(u)
-	require.Equal(t, once, together(calls, func(i int) error {
+	require.Equal(t, once, atOnce(calls, func(i int) error {
 		return inTx(ctx, st, i, func(ctx context.Context, st soultribe.Store) error { _, err := st.VerifyEmail(ctx, secret); return err })
 	}))
 	require.Equal(t, []string{"1|1"}, db.Query(t, `SELECT count(*), count(used_at) FROM emailverificationtoken`))
 
 	secret = issue.change(u, "new@x.org")
-	require.Equal(t, once, together(calls, func(i int) error {
+	require.Equal(t, once, atOnce(calls, func(i int) error {
 		return inTx(ctx, st, i, func(ctx context.Context, st soultribe.Store) error { _, err := st.VerifyEmail(ctx, secret); return err })
 	}))
 	require.Equal(t, []string{"new@x.org"}, db.Query(t, `SELECT email FROM "user"`))
@@ -99,7 +99,7 @@ func TestTokenRace(t *testing.T) {
 	u.Email = "new@x.org"
 	secret = issue.reset(u)
 	var winner atomic.Int64
-	require.Equal(t, once, together(calls, func(i int) error {
+	require.Equal(t, once, atOnce(calls, func(i int) error {
 		return inTx(ctx, st, i, func(ctx context.Context, st soultribe.Store) error {
 			_, err := st.ResetPassword(ctx, secret, fmt.Sprintf("password number %d", i))
 			if err == nil {
@@ -118,7 +118,7 @@ func TestSiblingRace(t *testing.T) {
 	const secrets, calls = 8, 64
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, calls)
+	st := opened(t, db, calls)
 	issue := issuer{t, db}
 	once := map[string]int{"": 1, "token_used": calls - 1}
 	for round := range 5 {
@@ -131,13 +131,13 @@ func TestSiblingRace(t *testing.T) {
 				verifications[i] = issue.change(u, fmt.Sprintf("other%d.%d@x.org", round, i))
 			}
 		}
-		require.Equal(t, once, together(calls, func(i int) error { _, err := st.VerifyEmail(ctx, verifications[i%secrets]); return err }))
+		require.Equal(t, once, atOnce(calls, func(i int) error { _, err := st.VerifyEmail(ctx, verifications[i%secrets]); return err }))
 		u, err := db.Store.User(ctx, u.ID)
 		require.NoError(t, err)
 		for i := range secrets {
 			resets[i] = issue.reset(u)
 		}
-		require.Equal(t, once, together(calls, func(i int) error { _, err := st.ResetPassword(ctx, resets[i%secrets], otherPassword); return err }))
+		require.Equal(t, once, atOnce(calls, func(i int) error { _, err := st.ResetPassword(ctx, resets[i%secrets], otherPassword); return err }))
 	}
 	require.Equal(t, []string{"0"}, db.Query(t, `SELECT count(*) FROM emailverificationtoken WHERE used_at IS NULL`))
 	require.Equal(t, []string{"0"}, db.Query(t, `SELECT count(*) FROM passwordresettoken WHERE used_at IS NULL`))
@@ -149,10 +149,10 @@ func TestIssueRace(t *testing.T) {
 	const calls = 16
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	stores := []*soultribe.Postgres{wide(t, db, calls), wide(t, db, calls)}
+	stores := []*soultribe.Postgres{opened(t, db, calls), opened(t, db, calls)}
 	u := signUp(t, db, "ann@x.org")
 	for round := 1; round <= 5; round++ {
-		counts := together(2*calls, func(i int) error {
+		counts := atOnce(2*calls, func(i int) error {
 			st := stores[i/2%2]
 			if i%2 == 0 {
 				_, err := st.IssueEmailVerification(ctx, u.ID)
@@ -164,7 +164,7 @@ func TestIssueRace(t *testing.T) {
 		require.Equal(t, map[string]int{"": 1, "cooldown": 2*calls - 1}, counts)
 		require.Equal(t, []string{fmt.Sprint(round)}, db.Query(t, `SELECT count(*) FROM emailverificationtoken`))
 		var issued atomic.Int64
-		counts = together(calls, func(i int) error {
+		counts = atOnce(calls, func(i int) error {
 			_, ok, err := stores[i%2].IssuePasswordReset(ctx, []string{"ann@x.org", "ANN@x.org"}[i/2%2])
 			if ok {
 				issued.Add(1)
@@ -343,10 +343,10 @@ func TestPlaintextTokens(t *testing.T) {
 func TestPlaintextTokenRace(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)
-	st := wide(t, db, 64)
+	st := opened(t, db, 64)
 	u := signUp(t, db, "ann@x.org")
 	sqlToken(t, db, "passwordresettoken", u.ID, "plain text", "2026-04-01")
-	require.Equal(t, map[string]int{"": 1, "token_used": 63}, together(64, func(int) error {
+	require.Equal(t, map[string]int{"": 1, "token_used": 63}, atOnce(64, func(int) error {
 		_, err := st.ResetPassword(t.Context(), "plain text", otherPassword)
 		return err
 	}))
@@ -449,7 +449,7 @@ func TestIssuedMeanwhileDies(t *testing.T) {
 			require.NoError(t, err)
 			killed := make(chan error)
 			go func() { killed <- test.kill(ctx, db.Store, u, own) }()
-			waitForLock(t, db)
+			waitForBlocked(t, db)
 			require.NoError(t, tx.Commit(ctx))
 			require.NoError(t, <-killed)
 
@@ -472,12 +472,12 @@ func TestResetsAndChangesRace(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 16, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1}))
+	st := opened(t, db, 16, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1}))
 	u := signUp(t, db, "ann@x.org")
 	var mu sync.Mutex
 	var issued []string
 	var dead int
-	counts := together(16, func(i int) error {
+	counts := atOnce(16, func(i int) error {
 		for range 10 {
 			if i%4 != 0 {
 				tok, _, err := st.IssuePasswordReset(ctx, u.Email)
@@ -570,7 +570,7 @@ func TestAddressRace(t *testing.T) {
 	const each = 16
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 2*each)
+	st := opened(t, db, 2*each)
 	issue := issuer{t, db}
 	for round := range 5 {
 		var secrets [each]string
@@ -578,7 +578,7 @@ func TestAddressRace(t *testing.T) {
 			u := signUp(t, db, fmt.Sprintf("user%d.%d@x.org", round, i))
 			secrets[i] = issue.change(u, fmt.Sprintf("%s%d@x.org", []string{"new", "NEW"}[i%2], round))
 		}
-		require.Equal(t, map[string]int{"": 1, "email_taken": 2*each - 1}, together(2*each, func(i int) error {
+		require.Equal(t, map[string]int{"": 1, "email_taken": 2*each - 1}, atOnce(2*each, func(i int) error {
 			return inTx(ctx, st, i/2, func(ctx context.Context, st soultribe.Store) error {
 				if i%2 == 0 {
 					_, err := st.VerifyEmail(ctx, secrets[i/2])
@@ -614,7 +614,7 @@ func TestAddressTakenByWaiting(t *testing.T) {
 	go func() {
 		result <- inTx(ctx, db.Store, 1, func(ctx context.Context, st soultribe.Store) error { _, err := st.VerifyEmail(ctx, secret); return err })
 	}()
-	waitForLock(t, db)
+	waitForBlocked(t, db)
 	require.NoError(t, other.Commit(ctx))
 	err = <-result
 	require.ErrorIs(t, err, soultribe.ErrEmailTaken)
@@ -651,11 +651,11 @@ func TestIssueAndDeleteRace(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 24, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1}))
+	st := opened(t, db, 24, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1}))
 	for round := range 10 {
 		u := signUp(t, db, fmt.Sprintf("user%d@x.org", round))
 		tok := issuer{t, db}.reset(u)
-		counts := together(24, func(i int) error {
+		counts := atOnce(24, func(i int) error {
 			var err error
 			switch i % 6 {
 			case 0:

@@ -26,11 +26,11 @@ func TestRegistrationRace(t *testing.T) {
 	const calls = 32
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, calls)
+	st := opened(t, db, calls)
 	for round := range 10 {
 		spellings := []string{"Ann%d@x.org", "ann%d@x.org", "ANN%d@X.ORG", "aNN%d@x.Org"}
 		var winner atomic.Int64
-		counts := together(calls, func(i int) error {
+		counts := atOnce(calls, func(i int) error {
 			email := fmt.Sprintf(spellings[i/2%4], round)
 			register := func(ctx context.Context, st soultribe.Store) error {
 				u, err := st.CreateUser(ctx, soultribe.NewUser{Email: email, Password: otherPassword, Profile: &soultribe.NewProfile{DisplayName: fmt.Sprint(i)}})
@@ -94,7 +94,7 @@ func TestOpenRegistrationDecides(t *testing.T) {
 			_, err := db.Store.CreateUser(ctx, soultribe.NewUser{Email: "ann@x.org", Password: otherPassword})
 			result <- err
 		}()
-		waitForLock(t, db)
+		waitForBlocked(t, db)
 		require.NoError(t, tx.Rollback(ctx))
 		require.NoError(t, <-result)
 	}
@@ -337,7 +337,7 @@ func TestDeleteUserRace(t *testing.T) {
 	const people, rounds, settlers = 6, 8, 4
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 2*people+settlers)
+	st := opened(t, db, 2*people+settlers)
 	var settled atomic.Int64
 	for range rounds {
 		var users [people]soultribe.User
@@ -350,7 +350,7 @@ func TestDeleteUserRace(t *testing.T) {
 			}
 		}
 		db.Clock.Advance(time.Duration(hours+1) * time.Hour)
-		counts := together(2*people+settlers, func(i int) error {
+		counts := atOnce(2*people+settlers, func(i int) error {
 			if i >= 2*people {
 				s, err := st.Settle(ctx, soultribe.SettlePolicy{Limit: 5})
 				settled.Add(int64(len(s.Completed)))
@@ -374,14 +374,14 @@ func TestDeleteUserStorm(t *testing.T) {
 	const people, rounds, callers = 4, 12, 24
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, callers, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1, Rejected: -1, Cancelled: -1}))
+	st := opened(t, db, callers, soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1, Rejected: -1, Cancelled: -1}))
 	total := map[string]int{}
 	for round := range rounds {
 		var users [people]soultribe.User
 		for i := range users {
 			users[i] = db.User(t)
 		}
-		counts := together(callers, func(i int) error {
+		counts := atOnce(callers, func(i int) error {
 			random := rand.New(rand.NewPCG(uint64(round), uint64(i))) // so that it can be repeated
 			for range 30 {
 				a, b := users[random.IntN(people)], users[random.IntN(people)]
@@ -466,7 +466,7 @@ func TestDeleteUserWaitsForSettle(t *testing.T) {
 		deleted, err := db.Store.DeleteUser(ctx, p.ann.ID)
 		results <- result{deleted, err}
 	}()
-	waitForLock(t, db)
+	waitForBlocked(t, db)
 	_, err = tx.Exec(ctx, `UPDATE meetup SET status = 'completed' WHERE id = $1`, int64(p.meetup.ID))
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(ctx))
@@ -576,11 +576,11 @@ func TestExportIsOneInstant(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := soultribetest.New(t)
-	st := wide(t, db, 8)
+	st := opened(t, db, 8)
 	u := db.User(t)
 	_, err := db.Pool.Exec(ctx, `UPDATE "user" SET email = '0'; UPDATE profile SET bio = '0'`)
 	require.NoError(t, err)
-	counts := together(8, func(i int) error {
+	counts := atOnce(8, func(i int) error {
 		for n := range 25 {
 			if i == 0 {
 				if err := pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
