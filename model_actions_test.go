@@ -223,8 +223,14 @@ func (m *machine) newSlot(t *rapid.T) soultribe.NewSlot {
 }
 
 func (m *machine) times(t *rapid.T) soultribe.Times {
+	start := m.start(t)
+	// Half of them begin or end where the latest meetup does: what merely touches does not overlap.
+	if n := len(m.meetups); n > 0 && rapid.Bool().Draw(t, "beside") {
+		latest := m.meetups[n-1]
+		start = rapid.SampledFrom([]time.Time{end(latest), latest.Start.Add(-time.Hour), latest.Start}).Draw(t, "start")
+	}
 	return soultribe.Times{
-		Start:    m.start(t),
+		Start:    start,
 		Duration: rapid.SampledFrom([]time.Duration{0, time.Hour, 30 * time.Minute, 15 * time.Minute, 2 * time.Hour, time.Minute}).Draw(t, "duration"),
 	}
 }
