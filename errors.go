@@ -91,6 +91,7 @@ type Error struct {
 	Cause error  // the error of pgx beneath it, if any
 }
 
+// Error implements error.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("soultribe: ")
@@ -146,6 +147,7 @@ type ValidationError struct {
 	err    error  // a specific error beneath ErrInvalid, if any
 }
 
+// Error implements error.
 func (e *ValidationError) Error() string { return e.Field + " " + e.Reason }
 
 // Unwrap returns ErrInvalid, or a specific error that wraps it.
@@ -182,6 +184,7 @@ type OverlapError struct {
 	Index int // in the slice that was passed; 0 for a single slot
 }
 
+// Error implements error.
 func (e *OverlapError) Error() string {
 	return fmt.Sprintf("%v (slot %d)", ErrSlotOverlap, e.Index)
 }
@@ -195,6 +198,7 @@ type TransitionError struct {
 	To   string // the status that the step leads to
 }
 
+// Error implements error.
 func (e *TransitionError) Error() string {
 	return fmt.Sprintf("no step leads from %q to %q", e.From, e.To)
 }
@@ -207,6 +211,7 @@ type CooldownError struct {
 	Until time.Time // UTC
 }
 
+// Error implements error.
 func (e *CooldownError) Error() string {
 	return fmt.Sprintf("%v: allowed from %s", ErrCooldown, e.Until.UTC().Format(time.RFC3339))
 }
@@ -219,6 +224,7 @@ type InUseError struct {
 	Schema, Table, Constraint string
 }
 
+// Error implements error.
 func (e *InUseError) Error() string {
 	return fmt.Sprintf("%v: %s.%s (%s)", ErrInUse, e.Schema, e.Table, e.Constraint)
 }

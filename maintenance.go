@@ -81,6 +81,7 @@ type SchemaError struct {
 	Want int
 }
 
+// Error implements error.
 func (e *SchemaError) Error() string {
 	switch {
 	case e.Have == 0:
