@@ -76,7 +76,8 @@ var (
 	// ErrInUse is an ErrConflict: rows of a table that is not the library's point at the row.
 	ErrInUse error = &sentinel{"in_use", "rows of another table refer to it", ErrConflict}
 	// ErrRetry is an ErrConflict: PostgreSQL gave up this transaction for another's sake (SQLSTATE
-	// 40001 or 40P01). The whole transaction can be run again.
+	// 40001 or 40P01), or others changed what the call needs each time that it tried. The whole
+	// transaction can be run again.
 	ErrRetry error = &sentinel{"retry", "transaction must be retried", ErrConflict}
 
 	errTransition error = &sentinel{"transition", "step is not possible in this status", ErrConflict}

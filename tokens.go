@@ -304,7 +304,7 @@ func (p *Postgres) IssueEmailChange(ctx context.Context, id UserID, password, em
 		return IssuedToken{}, opError(op, err)
 	}
 	// The hash may change between the two statements, as in ChangePassword.
-	for range 3 {
+	for range maxTries {
 		c, err := p.checkPassword(ctx, op, id, password)
 		if err != nil {
 			return IssuedToken{}, err

@@ -431,6 +431,10 @@ func (p *Postgres) checkPassword(ctx context.Context, op string, id UserID, pass
 	return c, opError(op, err)
 }
 
+// maxTries bounds the tries of a call that checks a hash, holds no connection, and finds it changed. Each
+// time another call has succeeded.
+const maxTries = 10
+
 // ChangePassword implements [UserStore].
 func (p *Postgres) ChangePassword(ctx context.Context, id UserID, current, next string) error {
 	const op = "ChangePassword"
@@ -438,7 +442,7 @@ func (p *Postgres) ChangePassword(ctx context.Context, id UserID, current, next 
 		return opError(op, err)
 	}
 	// The hash may change between the two statements: by a login that renews it, or by a reset.
-	for range 3 {
+	for range maxTries {
 		c, err := p.checkPassword(ctx, op, id, current)
 		if err != nil {
 			return err
