@@ -137,8 +137,7 @@ func newSlotStatements(t tables) slotStatements {
 		mutualUsers: compile("MutualUsers", squirrel.Select("u.id").From(t.user+" u").Where("u.id = ANY(ARRAY[$1::bigint, $2::bigint])")),
 		// IN and this order take the index on user and start; see mutualWindows for the merge.
 		mutualSlots: compile("MutualSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
-			Where("s.user_id IN ($1::bigint, $2::bigint) AND s.start_dt_utc > $3::timestamp - interval '24 hours'"+
-				" AND s.start_dt_utc < $4::timestamp AND s.end_dt_utc > $3::timestamp").
+			Where("s.user_id IN ($1::bigint, $2::bigint) AND "+meets("s", "$3::timestamp", "$4::timestamp")).
 			OrderBy("s.user_id", "s.start_dt_utc")),
 		mutualBusy: compile("MutualBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
 			Where("b.user_id IN ($1::bigint, $2::bigint) AND b.starts_at < $4::timestamp AND b.ends_at > $3::timestamp").
@@ -511,7 +510,7 @@ func (p *Postgres) MutualAvailability(ctx context.Context, actor, other UserID, 
 	}
 	both := intersect(mergeWindows(windowsOf(free, actor)), mergeWindows(windowsOf(free, other)))
 	both = subtract(clip(both, span), mergeWindows(append(windowsOf(busy, actor), windowsOf(busy, other)...)))
-	return slices.DeleteFunc(both, func(w Window) bool { return w.End.Sub(w.Start) < q.AtLeast }), nil
+	return dropShort(both, q.AtLeast), nil
 }
 
 // ownedWindow is a window of somebody's.
@@ -587,6 +586,11 @@ func subtract(from, what []Window) []Window {
 		}
 	}
 	return rest
+}
+
+// dropShort removes the windows that are shorter than atLeast.
+func dropShort(windows []Window, atLeast time.Duration) []Window {
+	return slices.DeleteFunc(windows, func(w Window) bool { return w.End.Sub(w.Start) < atLeast })
 }
 
 // clip returns what of a merged list is in span.

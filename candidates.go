@@ -84,8 +84,7 @@ func newCandidateStatements(t tables) candidateStatements {
 	return candidateStatements{
 		askerExists: compile("CandidatesAsker", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint")),
 		askerSlots: compile("CandidatesSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
-			Where("s.user_id = $1::bigint AND s.start_dt_utc > $2::timestamp - interval '24 hours'"+
-				" AND s.start_dt_utc < $3::timestamp AND s.end_dt_utc > $2::timestamp").OrderBy("s.start_dt_utc")),
+			Where("s.user_id = $1::bigint AND "+meets("s", "$2::timestamp", "$3::timestamp")).OrderBy("s.start_dt_utc")),
 		askerBusy: compile("CandidatesBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
 			Where("b.user_id = $1::bigint AND b.starts_at < $3::timestamp AND b.ends_at > $2::timestamp").OrderBy("b.starts_at")),
 		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE m.user1_id WHEN $1::bigint THEN m.user2_id ELSE m.user1_id END").
@@ -178,7 +177,7 @@ func mostTimeCandidates(t tables) statement {
 		with{"free", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[]) AS f (starts_at, ends_at)")},
 		askerHorizon(),
 		with{"piece", squirrel.Select("s.user_id", pieceStart+" AS starts_at", pieceEnd+" AS ends_at").
-			From("free f").Join(t.slot + " s ON s.start_dt_utc > f.starts_at - interval '24 hours' AND s.start_dt_utc < f.ends_at AND s.end_dt_utc > f.starts_at").
+			From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).
 			Where(others)},
 		with{"marked", squirrel.Select("p.*", "max(p.ends_at) OVER (PARTITION BY p.user_id ORDER BY p.starts_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) < p.starts_at AS begins").
 			From("piece p")},
@@ -366,11 +365,5 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, atLeast
 		return nil, nil, err
 	}
 	free = subtract(clip(mergeWindows(windowsOf(slots, actor)), span), mergeWindows(windowsOf(busy, actor)))
-	long := free[:0]
-	for _, w := range free {
-		if w.End.Sub(w.Start) >= atLeast {
-			long = append(long, w)
-		}
-	}
-	return long, excluded, nil
+	return dropShort(free, atLeast), excluded, nil
 }
