@@ -96,7 +96,7 @@ func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	}
 	list := squirrel.Select(userColumns).From(p.sql.lists.user + " u")
 	if q.EmailPrefix != "" {
-		list = list.Where(`pg_catalog.lower(u.email COLLATE "C") LIKE pg_catalog.lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
+		list = list.Where(`lower(u.email COLLATE "C") LIKE lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
 	}
 	if q.Verified != nil {
 		list = list.Where("(u.email_verified_at IS NOT NULL) = ?::boolean", *q.Verified)
@@ -143,12 +143,12 @@ func (p *Postgres) PendingMatches(ctx context.Context, q PageQuery) (Page[Pendin
 // ScanMatches implements [AdminStore].
 func (p *Postgres) ScanMatches(ctx context.Context, q MatchQuery) (Page[Match], error) {
 	q.Role = EitherSide
-	return p.matches(ctx, "ScanMatches", 0, q)
+	return p.matches(ctx, "ScanMatches", everyone, q)
 }
 
 // ScanMeetups implements [AdminStore].
 func (p *Postgres) ScanMeetups(ctx context.Context, q MeetupQuery) (Page[Meetup], error) {
-	return p.meetups(ctx, "ScanMeetups", 0, q)
+	return p.meetups(ctx, "ScanMeetups", everyone, q)
 }
 
 // SetPassword implements [AdminStore].

@@ -100,12 +100,13 @@ type AvailabilityStore interface {
 	DeleteSlot(ctx context.Context, actor UserID, id SlotID) error
 	// Slot returns a slot of the user's, or ErrNotFound.
 	Slot(ctx context.Context, actor UserID, id SlotID) (Slot, error)
-	// Slots returns the user's slots in order of start; the zero query those that start after now.
+	// Slots returns the user's slots in order of start; the zero query those that start after now. It returns
+	// ErrNotFound where there is no such user.
 	Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[Slot], error)
 	// MutualAvailability returns the windows in which both people are free, in order: adjacent slots are
 	// one, confirmed meetups of either are cut out, and what is left is clipped to the horizon. It
-	// returns ErrNotFound unless both users exist. It does not ask whether the two have anything to do
-	// with each other: a service that shows strangers to each other has [MatchStore] for that.
+	// returns ErrNotFound unless both users exist, and with [WithMatchedAvailability] unless they have an
+	// accepted match. Without it a stranger learns from it when somebody is free, within the stranger's own slots.
 	MutualAvailability(ctx context.Context, actor, other UserID, q MutualQuery) ([]Window, error)
 }
 
@@ -119,8 +120,12 @@ type slotStatements struct {
 	mutualUsers, mutualSlots, mutualBusy statement
 }
 
-func newSlotStatements(t tables) slotStatements {
+func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 	slots := squirrel.Select(columns("s", slotColumns)).From(t.slot + " s")
+	mutualUsers := squirrel.Select("u.id").From(t.user + " u").Where("u.id = ANY(ARRAY[$1::bigint, $2::bigint])")
+	if matchedOnly {
+		mutualUsers = mutualUsers.Where("EXISTS (SELECT FROM " + t.match + " m WHERE " + ofPair + " AND m.status = 'accepted')")
+	}
 	return slotStatements{
 		addSlot:      addSlot(t),
 		addSlots:     addSlots(t, "AddSlots"),
@@ -131,10 +136,11 @@ func newSlotStatements(t tables) slotStatements {
 		updateSlot: updateSlot(t),
 		deleteSlot: compile("DeleteSlot", squirrel.Delete(t.slot).Where("user_id = $1::bigint AND id = $2::bigint").Suffix("RETURNING id")),
 		slot:       compile("Slot", slots.Where("s.user_id = $1::bigint AND s.id = $2::bigint")),
-		slots: compile("Slots", slots.
+		slots: compile("Slots", listOf(t.user, constant(slots.
 			Where("s.user_id = $1::bigint AND (s.start_dt_utc, s.id) > ($2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
-			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint")),
-		mutualUsers: compile("MutualUsers", squirrel.Select("u.id").From(t.user+" u").Where("u.id = ANY(ARRAY[$1::bigint, $2::bigint])")),
+			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
+			Where("u.id = $1::bigint").OrderBy("list.start_dt_utc", "list.id")),
+		mutualUsers: compile("MutualUsers", mutualUsers),
 		// IN and this order take the index on user and start; see mutualWindows for the merge.
 		mutualSlots: compile("MutualSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
 			Where("s.user_id IN ($1::bigint, $2::bigint) AND "+meets("s", "$3::timestamp", "$4::timestamp")).
@@ -163,7 +169,7 @@ func addSlot(t tables) statement {
 // meets says that a slot has some of the time from start to end. A slot lasts 24 hours at most, so that
 // those are a narrow range of the index on start.
 func meets(slot, start, end string) string {
-	return slot + ".start_dt_utc < " + end + " AND " + slot + ".start_dt_utc > " + start + " - interval '24 hours' AND " + slot + ".end_dt_utc > " + start
+	return slot + ".start_dt_utc < " + end + " AND " + slot + ".start_dt_utc > (" + start + " - interval '24 hours') AND " + slot + ".end_dt_utc > " + start
 }
 
 func insertSlots(t tables) squirrel.InsertBuilder {
@@ -189,7 +195,7 @@ func addSlots(t tables, name string) statement {
 			"('23P01', 'availabilityslot_no_overlap', coalesce((SELECT c.place FROM clash c), (SELECT min(w.place) FROM wanted w"+
 			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc)))::text)"),
 		with{"owner", holdUser(t)},
-		with{"wanted", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $4::timestamp[], $5::timestamp[], $6::text[])" +
+		with{"wanted", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$4::timestamp[]", "$5::timestamp[]", "$6::text[]") +
 			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
 		with{"clash", squirrel.Select("min(w.place) AS place").From("wanted w").
 			Join(t.slot + " s ON s.user_id = $1::bigint AND " + meets("s", "w.start_dt_utc", "w.end_dt_utc"))},
@@ -476,7 +482,7 @@ func (p *Postgres) Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[S
 	if err := errors.Join(checkID("actor", actor), err, checkTime("from", from), checkTime("to", to), errCursor); err != nil {
 		return Page[Slot]{}, opError(op, err)
 	}
-	slots, err := queryAll(ctx, p, op, p.sql.slots, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
+	slots, err := queryListOf(ctx, p, op, p.sql.slots, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
 	return newPage(slots, limit, func(s Slot) Cursor { return key.encode(s.Start.UnixMicro(), int64(s.ID)) }), err
 }
 

@@ -87,7 +87,7 @@ func newCandidateStatements(t tables) candidateStatements {
 			Where("s.user_id = $1::bigint AND "+meets("s", "$2::timestamp", "$3::timestamp")).OrderBy("s.start_dt_utc")),
 		askerBusy: compile("CandidatesBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
 			Where("b.user_id = $1::bigint AND b.starts_at < $3::timestamp AND b.ends_at > $2::timestamp").OrderBy("b.starts_at")),
-		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE m.user1_id WHEN $1::bigint THEN m.user2_id ELSE m.user1_id END").
+		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END").
 			From(t.match+" m").Where(ofActor+" AND NOT (m.status = 'cancelled' AND m.updated_at <= $2::timestamp)")),
 		soonest:  soonestCandidates(t),
 		mostTime: mostTimeCandidates(t),
@@ -99,12 +99,16 @@ func newCandidateStatements(t tables) candidateStatements {
 // how many people ($7) to return, and behind those where to go on. A slot lasts 24 hours at most, so that
 // the slots that meet a window are a narrow range of the index on start.
 const (
-	others     = "s.user_id <> $1::bigint AND s.user_id <> ALL($4::bigint[])"
-	longEnough = " >= $5::bigint * interval '1 microsecond'"
+	others = "s.user_id <> $1::bigint AND s.user_id <> ALL($4::bigint[])"
 
 	pieceStart = "greatest(s.start_dt_utc, f.starts_at)"
 	pieceEnd   = "least(s.end_dt_utc, f.ends_at)"
 )
+
+// longEnough says that an interval counts.
+func longEnough(length string) string {
+	return "(" + length + ") >= ($5::bigint * interval '1 microsecond')"
+}
 
 // candidatePage returns the people c of page.
 func candidatePage(t tables, order ...string) squirrel.SelectBuilder {
@@ -129,12 +133,12 @@ func verified(t tables, user string) string {
 func sharedWindows(t tables, user string, more ...string) string {
 	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From(t.slot + " o").
 		Where("o.user_id = " + user + " AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)" +
-			" AND o.start_dt_utc > (SELECT h.starts_at FROM horizon h) - interval '24 hours'")
+			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')")
 	all := func(bound string) string {
 		return "array_agg((extract(epoch FROM " + bound + ") * 1000000)::bigint ORDER BY r)"
 	}
 	windows := squirrel.Select("min(lower(r)) AS first", all("lower(r)")+" AS starts", all("upper(r)")+" AS ends").Columns(more...).
-		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where("upper(r) - lower(r)" + longEnough)
+		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where(longEnough("upper(r) - lower(r)"))
 	return "LATERAL (" + constant(windows) + ") w"
 }
 
@@ -156,10 +160,10 @@ func soonestCandidates(t tables) statement {
 		From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", totalOf("upper(r) - lower(r)"), "min(lower(r)) = "+pieceStart+" AS begins")).
 		Where("(s.start_dt_utc, s.end_dt_utc, s.user_id) > (f.after_start, f.after_end, f.after_user)").
 		Where("s.start_dt_utc < f.ends_at AND s.end_dt_utc > f.starts_at").Where(others).
-		Where("CASE WHEN "+pieceEnd+" - "+pieceStart+longEnough+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").Where("w.begins").
+		Where("CASE WHEN "+longEnough(pieceEnd+" - "+pieceStart)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").Where("w.begins").
 		OrderBy("s.start_dt_utc", "s.end_dt_utc", "s.user_id").Suffix("LIMIT $7::bigint")
 	return compile("CandidatesSoonest", candidatePage(t, order...),
-		with{"free", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[], $8::timestamp[], $9::timestamp[], $10::bigint[])" +
+		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::timestamp[]", "$9::timestamp[]", "$10::bigint[]") +
 			" WITH ORDINALITY AS f (starts_at, ends_at, after_start, after_end, after_user, place)")},
 		askerHorizon(),
 		// The subquery, which OFFSET keeps apart, comes sorted: so one window is read after the other, and
@@ -174,7 +178,7 @@ func soonestCandidates(t tables) statement {
 func mostTimeCandidates(t tables) statement {
 	order := []string{"c.total DESC", "c.user_id"}
 	return compile("CandidatesMostTime", candidatePage(t, order...),
-		with{"free", squirrel.Select("*").From("unnest($2::timestamp[], $3::timestamp[]) AS f (starts_at, ends_at)")},
+		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
 		with{"piece", squirrel.Select("s.user_id", pieceStart+" AS starts_at", pieceEnd+" AS ends_at").
 			From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).
@@ -184,7 +188,7 @@ func mostTimeCandidates(t tables) statement {
 		with{"numbered", squirrel.Select("m.*", "count(*) FILTER (WHERE m.begins) OVER (PARTITION BY m.user_id ORDER BY m.starts_at ROWS UNBOUNDED PRECEDING) AS number").
 			From("marked m")},
 		with{"shared", squirrel.Select("n.user_id", "max(n.ends_at) - min(n.starts_at) AS length").From("numbered n").
-			GroupBy("n.user_id", "n.number").Having("max(n.ends_at) - min(n.starts_at)" + longEnough)},
+			GroupBy("n.user_id", "n.number").Having(longEnough("max(n.ends_at) - min(n.starts_at)"))},
 		with{"ranked", squirrel.Select("w.user_id", totalOf("w.length")).From("shared w").GroupBy("w.user_id")},
 		// OFFSET has people sorted before they are looked up, until the page is full.
 		with{"top", squirrel.Select("c.*").From("(SELECT * FROM ranked r WHERE r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint" +

@@ -2,10 +2,12 @@ package soultribe_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -48,7 +50,7 @@ func TestConformance(t *testing.T) {
 			require.NoError(t, err)
 			// The suite leaves the transaction usable, whatever conflicts it met.
 			t.Cleanup(func() { require.NoError(t, tx.Commit(context.Background())) })
-			return tx
+			return usableTx{tx, t}
 		}},
 	}
 	for _, lane := range lanes {
@@ -82,6 +84,56 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// usableTx is a transaction that fails the test when a call begins in it, or it is to be committed, after an
+// error has ended it: what no conflict does. Only the rollback to a savepoint may come then.
+type usableTx struct {
+	pgx.Tx
+	t testing.TB
+}
+
+func (u usableTx) check(call string) {
+	u.t.Helper()
+	if status := u.Conn().PgConn().TxStatus(); status == 'E' {
+		u.t.Errorf("an error has ended the transaction in which comes %s", call)
+	}
+}
+
+func (u usableTx) Begin(ctx context.Context) (pgx.Tx, error) {
+	u.check("Begin")
+	tx, err := u.Tx.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return usableTx{tx, u.t}, nil
+}
+
+func (u usableTx) Commit(ctx context.Context) error {
+	u.check("Commit")
+	return u.Tx.Commit(ctx)
+}
+
+func (u usableTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if !strings.HasPrefix(sql, "ROLLBACK TO SAVEPOINT ") {
+		u.check(sql)
+	}
+	return u.Tx.Exec(ctx, sql, args...)
+}
+
+func (u usableTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	u.check(sql)
+	return u.Tx.Query(ctx, sql, args...)
+}
+
+func (u usableTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	u.check(sql)
+	return u.Tx.QueryRow(ctx, sql, args...)
+}
+
+func (u usableTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	u.check(b.QueuedQueries[0].SQL)
+	return u.Tx.SendBatch(ctx, b)
 }
 
 // newPool opens a pool of the test's own.

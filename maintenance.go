@@ -108,7 +108,7 @@ func newMaintenanceStatements(t tables) maintenanceStatements {
 		purgeVerifications: purge("PurgeVerifications", t.verification, older(t.verification, "least(x.used_at, x.expires_at)"), "x.id"),
 		purgeResets:        purge("PurgeResets", t.reset, older(t.reset, "least(x.used_at, x.expires_at)"), "x.id"),
 		purgeSlots:         purge("PurgeSlots", t.slot, older(t.slot, "x.end_dt_utc", "x.start_dt_utc"), "x.start_dt_utc"),
-		purgeMeetups: purge("PurgeMeetups", t.meetup, older(t.meetup, "least(x.scheduled_time, timestamp '9999-12-31') + coalesce(x.duration_seconds, 3600) * interval '1 second'", "x.updated_at").
+		purgeMeetups: purge("PurgeMeetups", t.meetup, older(t.meetup, "(least(x.scheduled_time, timestamp '9999-12-31') + (coalesce(x.duration_seconds, 3600) * interval '1 second'))", "x.updated_at").
 			Where("x.status IN ('completed', 'cancelled')"), "x.scheduled_time"),
 		holdIdle: compile("PurgeHold", squirrel.Select("set_config('soultribe.idle', coalesce(string_agg(old.id::text, ','), ''), true)").From("old"),
 			with{"old", idle(t).OrderBy("x.id").Suffix("LIMIT $3::bigint FOR UPDATE SKIP LOCKED")}),
@@ -167,10 +167,10 @@ func stats(t tables) statement {
 	}
 	return compile("Stats", squirrel.Expr("SELECT 'users' AS kind, '' AS status, count(*) FROM "+t.user+
 		" UNION ALL "+count("verified", t.user+" u WHERE u.email_verified_at IS NOT NULL")+
-		" UNION ALL "+count("slots_ahead", t.slot+" s WHERE s.start_dt_utc > $1::timestamp - interval '24 hours' AND s.end_dt_utc > $1::timestamp")+
+		" UNION ALL "+count("slots_ahead", t.slot+" s WHERE s.start_dt_utc > ($1::timestamp - interval '24 hours') AND s.end_dt_utc > $1::timestamp")+
 		" UNION ALL "+byStatus("match", t.match)+
 		" UNION ALL "+byStatus("meetup", t.meetup)+
-		" UNION ALL SELECT 'bytes', '', pg_catalog.pg_database_size(pg_catalog.current_database())"))
+		" UNION ALL SELECT 'bytes', '', pg_database_size(current_database())"))
 }
 
 // batchLimit returns a limit with its default.

@@ -90,9 +90,10 @@ type MatchStore interface {
 	Match(ctx context.Context, actor UserID, id MatchID) (Match, error)
 	// MatchBetween returns the match of the two, whoever asked, or ErrNotFound.
 	MatchBetween(ctx context.Context, actor, other UserID) (Match, error)
-	// Matches returns the actor's matches, newest first.
+	// Matches returns the actor's matches, newest first, or ErrNotFound where there is no such user.
 	Matches(ctx context.Context, actor UserID, q MatchQuery) (Page[Match], error)
-	// Candidates returns people with whom the actor could meet; see [CandidateQuery].
+	// Candidates returns people with whom the actor could meet; see [CandidateQuery]. It returns ErrNotFound
+	// where there is no such actor.
 	Candidates(ctx context.Context, actor UserID, q CandidateQuery) (Page[Candidate], error)
 }
 
@@ -152,9 +153,9 @@ func requestMatch(t tables) statement {
 		with{"current", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Join("judged p ON p.actor AND p.other").
 			Where(ofPair).Suffix("FOR NO KEY UPDATE OF m")},
 		with{"moved", squirrel.Update(t.match+" m").
-			Set("status", squirrel.Expr("CASE c.status WHEN 'pending' THEN 'accepted' ELSE 'pending' END")).
-			Set("user1_id", squirrel.Expr("CASE c.status WHEN 'pending' THEN c.user1_id ELSE $1::bigint END")).
-			Set("user2_id", squirrel.Expr("CASE c.status WHEN 'pending' THEN c.user2_id ELSE $2::bigint END")).
+			Set("status", squirrel.Expr("CASE WHEN c.status = 'pending' THEN 'accepted' ELSE 'pending' END")).
+			Set("user1_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user1_id ELSE $1::bigint END")).
+			Set("user2_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user2_id ELSE $2::bigint END")).
 			Set("updated_at", squirrel.Expr("$3::timestamp")).
 			From("current c").Where("m.id = c.id AND (c.status = 'pending' AND c.user2_id = $1::bigint OR " + again + ")").
 			Suffix("RETURNING " + columns("m", matchColumns))},
@@ -329,7 +330,10 @@ func (p *Postgres) Matches(ctx context.Context, actor UserID, q MatchQuery) (Pag
 	return p.matches(ctx, "Matches", actor, q)
 }
 
-// matches lists matches of the actor, or of all people for actor 0.
+// everyone is whose lists those of all people are. No caller is: a zero id is refused.
+const everyone UserID = 0
+
+// matches lists the matches of the actor.
 func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q MatchQuery) (Page[Match], error) {
 	limit, err := pageLimit(q.Limit)
 	status := statusList(q.Status)
@@ -340,43 +344,39 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 	if err := errors.Join(err, errCursor, errTime, q.validate()); err != nil {
 		return Page[Match]{}, opError(op, err)
 	}
-	var sides []string
-	switch {
-	case actor == 0:
-		sides = []string{""}
-	case q.Role == Asked:
-		sides = []string{"user1_id"}
-	case q.Role == Answers:
-		sides = []string{"user2_id"}
-	default:
-		sides = []string{"user1_id", "user2_id"}
+	list := squirrel.Select(columns("m", matchColumns)).From(p.sql.lists.match + " m")
+	if len(status) > 0 {
+		list = list.Where("m.status = ANY(?::text[])", status)
+	}
+	if !q.UpdatedBefore.IsZero() {
+		list = list.Where("m.updated_at < ?::timestamp", timestamp(q.UpdatedBefore))
+	}
+	if later {
+		list = list.Where("(m.created_at, m.id) < (?::timestamp, ?::bigint)", after, id)
+	}
+	list = list.OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1)
+	if actor == everyone {
+		rows, err := queryList(ctx, p, op, list, scanListedMatch)
+		return newListedPage(rows, limit, key), err
 	}
 	// One branch for each side, so that each is read from its index in order and stops at the limit.
+	sides := map[MatchRole][]string{EitherSide: {"user1_id", "user2_id"}, Asked: {"user1_id"}, Answers: {"user2_id"}}
 	var branches []string
 	var args []any
-	for _, side := range sides {
-		b := squirrel.Select(columns("m", matchColumns)).From(p.sql.lists.match + " m")
-		if side != "" {
-			b = b.Where("m."+side+" = ?::bigint", int64(actor))
-		}
-		if len(status) > 0 {
-			b = b.Where("m.status = ANY(?::text[])", status)
-		}
-		if !q.UpdatedBefore.IsZero() {
-			b = b.Where("m.updated_at < ?::timestamp", timestamp(q.UpdatedBefore))
-		}
-		if later {
-			b = b.Where("(m.created_at, m.id) < (?::timestamp, ?::bigint)", after, id)
-		}
-		text, values, err := b.OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1).ToSql()
+	for _, side := range sides[q.Role] {
+		text, values, err := list.Where("m."+side+" = ?::bigint", int64(actor)).ToSql()
 		if err != nil {
 			return Page[Match]{}, opError(op, err)
 		}
 		branches, args = append(branches, "("+text+")"), append(args, values...)
 	}
-	list := squirrel.Select(columns("m", matchColumns)).From("("+strings.Join(branches, " UNION ALL ")+") m").
-		OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1)
-	rows, err := queryList(ctx, p, op, list, scanListedMatch, args...)
+	list = listOf(p.sql.lists.user, strings.Join(branches, " UNION ALL "), args...).Where("u.id = ?::bigint", int64(actor)).
+		OrderBy("list.created_at DESC", "list.id DESC").Suffix("LIMIT ?::bigint", limit+1)
+	s, args, err := buildList(op, list)
+	if err != nil {
+		return Page[Match]{}, opError(op, err)
+	}
+	rows, err := queryListOf(ctx, p, op, s, scanListedMatch, args...)
 	return newListedPage(rows, limit, key), err
 }
 

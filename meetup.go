@@ -229,7 +229,7 @@ type MeetupStore interface {
 
 	// Meetup returns a meetup of the actor's, or ErrNotFound.
 	Meetup(ctx context.Context, actor UserID, id MeetupID) (Meetup, error)
-	// Meetups returns the actor's meetups.
+	// Meetups returns the actor's meetups, or ErrNotFound where there is no such user.
 	Meetups(ctx context.Context, actor UserID, q MeetupQuery) (Page[Meetup], error)
 }
 
@@ -240,7 +240,7 @@ const meetupColumns = "mt.id, mt.match_id, m.user1_id, m.user2_id, coalesce(mt.p
 const (
 	meetupStart = "date_trunc('second', mt.scheduled_time)"
 	// The end of what is at the end of PostgreSQL's calendar would be an error.
-	meetupEnd = "date_trunc('second', least(mt.scheduled_time, timestamp '9999-12-31')) + coalesce(mt.duration_seconds, 3600) * interval '1 second'"
+	meetupEnd = "(date_trunc('second', least(mt.scheduled_time, timestamp '9999-12-31')) + (coalesce(mt.duration_seconds, 3600) * interval '1 second'))"
 )
 
 func selectMeetups(t tables) squirrel.SelectBuilder {
@@ -291,13 +291,13 @@ func settleable(now string) string {
 
 func settle(t tables, now string) squirrel.UpdateBuilder {
 	return squirrel.Update(t.meetup+" mt").
-		Set("status", squirrel.Expr("CASE mt.status WHEN 'proposed' THEN 'cancelled' ELSE 'completed' END")).
+		Set("status", squirrel.Expr("CASE WHEN mt.status = 'proposed' THEN 'cancelled' ELSE 'completed' END")).
 		Set("updated_at", squirrel.Expr(now))
 }
 
 // theActor is the actor's id as the match c has it: a cast of $1 to the column's type would fail for an id
 // beyond its range, even where no row comes of it.
-const theActor = "CASE c.user1_id WHEN $1::bigint THEN c.user1_id ELSE c.user2_id END"
+const theActor = "CASE WHEN c.user1_id = $1::bigint THEN c.user1_id ELSE c.user2_id END"
 
 // stepRow are the columns of a meetup mt that a step reads and returns.
 const stepRow = "mt.id, coalesce(mt.proposer_id, 0) AS proposer_id, " + meetupStart + " AS starts_at, " + meetupEnd + " AS ends_at," +
@@ -517,7 +517,7 @@ func (p *Postgres) Meetups(ctx context.Context, actor UserID, q MeetupQuery) (Pa
 	return p.meetups(ctx, "Meetups", actor, q)
 }
 
-// meetups lists meetups of the actor, or of all people for actor 0.
+// meetups lists the meetups of the actor.
 func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q MeetupQuery) (Page[Meetup], error) {
 	limit, err := pageLimit(q.Limit)
 	status := statusList(q.Status)
@@ -529,7 +529,7 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 		return Page[Meetup]{}, opError(op, err)
 	}
 	list := selectMeetups(p.sql.lists)
-	if actor != 0 {
+	if actor != everyone {
 		list = list.Where("(m.user1_id = ?::bigint OR m.user2_id = ?::bigint)", int64(actor), int64(actor))
 	}
 	if q.MatchID != 0 {
@@ -544,17 +544,30 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	if !q.To.IsZero() {
 		list = list.Where("mt.scheduled_time < ?::timestamp", timestamp(q.To))
 	}
-	direction, beyond := "ASC", ">"
+	direction, beyond := " ASC", ">"
 	if q.Latest {
-		direction, beyond = "DESC", "<"
+		direction, beyond = " DESC", "<"
 	}
 	if later {
 		list = list.Where("(mt.scheduled_time, mt.id) "+beyond+" (?::timestamp, ?::bigint)", after, id)
 	}
 	// The column itself, with what it may have beyond the second, is the order.
 	list = list.Column("mt.scheduled_time").
-		OrderBy("mt.scheduled_time "+direction, "mt.id "+direction).Suffix("LIMIT ?::bigint", limit+1)
-	rows, err := queryList(ctx, p, op, list, scanListedMeetup)
+		OrderBy("mt.scheduled_time"+direction, "mt.id"+direction).Suffix("LIMIT ?::bigint", limit+1)
+	if actor == everyone {
+		rows, err := queryList(ctx, p, op, list, scanListedMeetup)
+		return newListedPage(rows, limit, key), err
+	}
+	text, args, err := list.ToSql()
+	if err != nil {
+		return Page[Meetup]{}, opError(op, err)
+	}
+	s, args, err := buildList(op, listOf(p.sql.lists.user, text, args...).Where("u.id = ?::bigint", int64(actor)).
+		OrderBy("list.scheduled_time"+direction, "list.id"+direction))
+	if err != nil {
+		return Page[Meetup]{}, opError(op, err)
+	}
+	rows, err := queryListOf(ctx, p, op, s, scanListedMeetup, args...)
 	return newListedPage(rows, limit, key), err
 }
 

@@ -429,7 +429,11 @@ func (m *machine) slotSteps() actions {
 			actor := m.person(t, "actor")
 			got, err := m.store.Slots(t.Context(), actor, soultribe.SlotQuery{})
 			want := slices.DeleteFunc(m.slotsOf(actor), func(s soultribe.Slot) bool { return !s.Start.After(m.now) })
-			m.compare(t, fmt.Sprintf("Slots(%s)", m.name(actor)), got.Items, want, err, nil)
+			var wantErr error
+			if m.user(actor) == nil {
+				want, wantErr = nil, soultribe.ErrNotFound
+			}
+			m.compare(t, fmt.Sprintf("Slots(%s)", m.name(actor)), got.Items, want, err, wantErr)
 		},
 		"MutualAvailability": func(t *rapid.T) {
 			a, b := m.person(t, "a"), m.person(t, "b")

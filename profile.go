@@ -103,7 +103,7 @@ func newProfileStatements(t tables) profileStatements {
 		with{"owner", keyShare(t)},
 		with{"saved", squirrel.Insert(t.profile+" AS p").
 			Columns("user_id", "full_name", "display_name", "bio", "timezone", "created_at", "updated_at").
-			Select(squirrel.Select("owner.id", "$2::text", "$3::text", "nullif($4::text, '')", "nullif($5::text, '')", "$6::timestamp", "$6::timestamp").
+			Select(squirrel.Select("owner.id", "$2::text", "$3::text", orNull("$4"), orNull("$5"), "$6::timestamp", "$6::timestamp").
 				From("owner")).
 			Suffix("ON CONFLICT (user_id) DO UPDATE SET full_name = excluded.full_name, display_name = excluded.display_name," +
 				" bio = excluded.bio, timezone = excluded.timezone, updated_at = excluded.updated_at RETURNING " + row)})
@@ -111,8 +111,8 @@ func newProfileStatements(t tables) profileStatements {
 		with{"saved", squirrel.Update(t.profile).
 			Set("full_name", squirrel.Expr("coalesce($2::text, full_name)")).
 			Set("display_name", squirrel.Expr("coalesce($3::text, display_name)")).
-			Set("bio", squirrel.Expr("CASE WHEN $4::text IS NULL THEN bio ELSE nullif($4::text, '') END")).
-			Set("timezone", squirrel.Expr("CASE WHEN $5::text IS NULL THEN timezone ELSE nullif($5::text, '') END")).
+			Set("bio", squirrel.Expr("CASE WHEN $4::text IS NULL THEN bio ELSE "+orNull("$4")+" END")).
+			Set("timezone", squirrel.Expr("CASE WHEN $5::text IS NULL THEN timezone ELSE "+orNull("$5")+" END")).
 			Set("updated_at", squirrel.Expr("$6::timestamp")).
 			Where("user_id = $1::bigint").Suffix("RETURNING " + row)})
 	return profileStatements{
@@ -122,6 +122,11 @@ func newProfileStatements(t tables) profileStatements {
 		publicProfiles: compile("PublicProfiles", squirrel.Select("p.user_id", "p.display_name", "coalesce(p.bio, '')", "coalesce(p.timezone, '')").
 			From(t.profile+" p").Where("p.user_id = ANY($1::bigint[])")),
 	}
+}
+
+// orNull is a parameter that stores the empty string as NULL.
+func orNull(parameter string) string {
+	return "CASE WHEN " + parameter + "::text <> '' THEN " + parameter + "::text END"
 }
 
 // keyShare locks user $1 against deletion, as a foreign key does, but without its error.

@@ -164,6 +164,7 @@ type config struct {
 	cooldowns       Cooldowns
 	lifetimes       TokenLifetimes
 	plaintextTokens bool
+	matchedOnly     bool // for MutualAvailability
 }
 
 // Cooldowns are the times that must pass before a step is allowed again. A zero field is the default, a
@@ -181,7 +182,7 @@ type TokenLifetimes struct {
 }
 
 // WithSchema names the PostgreSQL schema that holds the tables; the default is public. Statements name it
-// throughout, so search_path has no say.
+// throughout, and pg_catalog for all else, so search_path has no say.
 func WithSchema(name string) Option { return func(c *config) { c.schema = name } }
 
 // WithClock sets what the store takes for now; the default is time.Now. The clocks of all processes on a
@@ -210,6 +211,11 @@ func WithTokenLifetimes(l TokenLifetimes) Option { return func(c *config) { c.li
 // WithoutPlaintextTokens refuses secrets that another application stored as plain text. They work by
 // default, so that mails that were under way when a service adopted this library still do.
 func WithoutPlaintextTokens() Option { return func(c *config) { c.plaintextTokens = false } }
+
+// WithMatchedAvailability has MutualAvailability answer only for people who have an accepted match; others are
+// [ErrNotFound] to each other. A service that lets any visitor register wants it, unless it asks by itself who
+// may see whose time. Candidates goes on to show strangers a few windows.
+func WithMatchedAvailability() Option { return func(c *config) { c.matchedOnly = true } }
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{

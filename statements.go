@@ -60,7 +60,7 @@ func newStatements(t tables, c *config) *statements {
 		lists:                 newTables(strings.ReplaceAll(c.schema, "?", "??")),
 		userStatements:        newUserStatements(t),
 		profileStatements:     newProfileStatements(t),
-		slotStatements:        newSlotStatements(t),
+		slotStatements:        newSlotStatements(t, c.matchedOnly),
 		tokenStatements:       newTokenStatements(t, c.plaintextTokens),
 		matchStatements:       newMatchStatements(t),
 		candidateStatements:   newCandidateStatements(t),
@@ -93,7 +93,7 @@ func compile(name string, main squirrel.Sqlizer, ctes ...with) statement {
 		b.WriteByte(' ')
 	}
 	b.WriteString(constant(main))
-	return statement(b.String())
+	return statement(pin(b.String()))
 }
 
 func constant(query squirrel.Sqlizer) string {
@@ -102,6 +102,11 @@ func constant(query squirrel.Sqlizer) string {
 		panic(fmt.Sprintf("soultribe: statement with %d values: %v", len(args), err))
 	}
 	return text
+}
+
+// unnest makes a table of arrays, one a column. The short form of it, unnest(a, b), has no qualified name.
+func unnest(arrays ...string) string {
+	return "ROWS FROM (unnest(" + strings.Join(arrays, "), unnest(") + "))"
 }
 
 // columns prefixes each of a list of columns with a table's alias.
@@ -130,14 +135,44 @@ func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, s
 	return v, callError(ctx, op, err)
 }
 
-// queryList returns the rows of a statement that is built for the call, as its filters vary. args are those
-// of placeholders in its text, and come before those that its builder holds.
-func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
-	text, own, err := list.PlaceholderFormat(squirrel.Dollar).ToSql()
+// queryList returns the rows of a statement that is built for the call, as its filters vary.
+func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, scan pgx.RowToFunc[T]) ([]T, error) {
+	s, args, err := buildList(op, list)
 	if err != nil {
 		return nil, opError(op, err)
 	}
-	return queryAll(ctx, p, op, statement("-- name: "+op+"\n"+text), scan, append(args, own...)...)
+	return queryAll(ctx, p, op, s, scan, args...)
+}
+
+func buildList(op string, list squirrel.SelectBuilder) (statement, []any, error) {
+	text, args, err := list.PlaceholderFormat(squirrel.Dollar).ToSql()
+	return statement(pin("-- name: " + op + "\n" + text)), args, err
+}
+
+// listOf makes a list the list of a user u: one row of NULLs is an empty list, and no row no such user.
+func listOf(users, list string, args ...any) squirrel.SelectBuilder {
+	return squirrel.Select("list.*").From(users+" u").LeftJoin("("+list+") list ON true", args...)
+}
+
+// queryListOf returns the items of a statement that listOf made, the first column of which is never NULL in
+// an item. No such user is ErrNotFound.
+func queryListOf[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+	empty := false
+	rows, err := queryAll(ctx, p, op, s, func(row pgx.CollectableRow) (item T, err error) {
+		if empty = row.RawValues()[0] == nil; empty {
+			return item, nil
+		}
+		return scan(row)
+	}, args...)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rows) == 0:
+		return nil, opError(op, ErrNotFound)
+	case empty:
+		return rows[:0], nil
+	}
+	return rows, nil
 }
 
 // batch collects statements that go to the server together and take effect together.

@@ -70,10 +70,11 @@ type asked struct {
 type subject int
 
 const (
-	others  subject = iota // an id of a row of others'
-	people                 // people, whom anyone may name or find
-	oneself                // no id but the actor's
-	lists                  // a list: of a stranger it is empty, whatever it is filtered by
+	others        subject = iota // an id of a row of others'
+	people                       // people, whom anyone may name or find
+	oneself                      // no id but the actor's
+	lists                        // a list: of a stranger it is empty, whatever it is filtered by
+	acquaintances                // people, who answer only those with an accepted match where the Store says so
 )
 
 func none(scene) []any { return nil }
@@ -103,8 +104,8 @@ var strangerCalls = map[string]asked{
 	"DeleteSlot":   {func(s scene) []any { return []any{s.slot.ID} }, others},
 	"Slot":         {func(s scene) []any { return []any{s.slot.ID} }, others},
 	"Slots":        {func(s scene) []any { return []any{soultribe.SlotQuery{From: s.now.Add(100 * time.Hour)}} }, lists},
-	// Anyone may look for a time with anyone: it is the service that says who may.
-	"MutualAvailability": {func(s scene) []any { return []any{s.a.ID, soultribe.MutualQuery{}} }, people},
+	// Anyone may look for a time with anyone, unless the Store is WithMatchedAvailability.
+	"MutualAvailability": {func(s scene) []any { return []any{s.a.ID, soultribe.MutualQuery{}} }, acquaintances},
 
 	"RequestMatch": {func(s scene) []any { return []any{s.a.ID} }, people},
 	"AcceptMatch":  {func(s scene) []any { return []any{s.pending.ID} }, others},
@@ -196,41 +197,53 @@ func TestStrangers(t *testing.T) {
 	for name := range strangerCalls {
 		require.Contains(t, methods, name, "it has arguments, but Store has no such method")
 	}
-	db := soultribetest.New(t)
-	s := newScene(t, db)
-	before := checksum(t, db)
-	for _, name := range methods {
-		how, ok := strangerCalls[name]
-		require.True(t, ok, "how is %s called by a stranger? Add its arguments", name)
-		args := how.args(s)
+	for _, options := range [][]soultribe.Option{nil, {soultribe.WithMatchedAvailability()}} {
+		t.Run(fmt.Sprintf("%d options", len(options)), func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t, soultribetest.WithStoreOptions(options...))
+			s := newScene(t, db)
+			before := checksum(t, db)
+			for _, name := range methods {
+				how, ok := strangerCalls[name]
+				require.True(t, ok, "how is %s called by a stranger? Add its arguments", name)
+				if how.of == acquaintances && len(options) > 0 {
+					how.of = others
+				}
+				requireStranger(t, db.Store, s, name, how)
+				require.Equal(t, before, checksum(t, db), "%s changed something", name)
+			}
+		})
+	}
+}
 
-		results, err := call(t, db.Store, name, 0, args)
-		require.ErrorIs(t, err, soultribe.ErrInvalid, "%s by id 0", name)
-		require.True(t, slices.ContainsFunc(soultribe.ValidationErrors(err), func(v *soultribe.ValidationError) bool {
-			return (v.Field == "actor" || v.Field == "user_id") && v.Reason == "is required"
-		}), "%s by id 0: %v", name, err)
+// requireStranger calls one method as all of those who are not entitled.
+func requireStranger(t *testing.T, st soultribe.Store, s scene, name string, how asked) {
+	t.Helper()
+	args := how.args(s)
+	results, err := call(t, st, name, 0, args)
+	require.ErrorIs(t, err, soultribe.ErrInvalid, "%s by id 0", name)
+	require.True(t, slices.ContainsFunc(soultribe.ValidationErrors(err), func(v *soultribe.ValidationError) bool {
+		return (v.Field == "actor" || v.Field == "user_id") && v.Reason == "is required"
+	}), "%s by id 0: %v", name, err)
+	requireNothing(t, results)
+
+	for _, actor := range []soultribe.UserID{s.deleted, -1, math.MinInt64, math.MaxInt32, math.MaxInt32 + 1, math.MaxInt64} {
+		results, err := call(t, st, name, actor, args)
+		require.ErrorIs(t, err, soultribe.ErrNotFound, "%s by user %d, who is not there", name, actor)
 		requireNothing(t, results)
-
-		for _, actor := range []soultribe.UserID{s.deleted, -1, math.MinInt64, math.MaxInt32, math.MaxInt32 + 1, math.MaxInt64} {
-			results, err := call(t, db.Store, name, actor, args)
-			if how.of != lists || err != nil {
-				require.ErrorIs(t, err, soultribe.ErrNotFound, "%s by user %d, who is not there", name, actor)
-			}
+	}
+	for _, actor := range []soultribe.UserID{s.stranger, s.former} {
+		switch how.of {
+		case others:
+			results, err := call(t, st, name, actor, args)
+			require.ErrorIs(t, err, soultribe.ErrNotFound, "%s by user %d, a stranger", name, actor)
 			requireNothing(t, results)
-		}
-		for _, actor := range []soultribe.UserID{s.stranger, s.former} {
-			if how.of != others && how.of != lists {
-				continue
-			}
-			results, err := call(t, db.Store, name, actor, args)
-			if how.of == others {
-				require.ErrorIs(t, err, soultribe.ErrNotFound, "%s by user %d, a stranger", name, actor)
-			} else {
-				require.NoError(t, err, "%s by user %d, a stranger", name, actor)
-			}
+		case lists:
+			results, err := call(t, st, name, actor, args)
+			require.NoError(t, err, "%s by user %d, a stranger", name, actor)
 			requireNothing(t, results)
+		case people, oneself, acquaintances:
 		}
-		require.Equal(t, before, checksum(t, db), "%s changed something", name)
 	}
 }
 
@@ -239,15 +252,17 @@ func TestStrangers(t *testing.T) {
 func TestStrangersArePartOfNothing(t *testing.T) {
 	t.Parallel()
 	for name, how := range strangerCalls {
-		if how.of != others {
+		if how.of != others && how.of != acquaintances {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := soultribetest.New(t)
+			db := soultribetest.New(t, soultribetest.WithStoreOptions(soultribe.WithMatchedAvailability()))
 			s := newScene(t, db)
 			actor := s.a.ID
 			switch name {
+			case "MutualAvailability":
+				actor = s.b.ID
 			case "AcceptMatch", "RejectMatch":
 				actor = s.pending.User2ID
 			case "ConfirmMeetup":

@@ -125,7 +125,7 @@ func newTokenStatements(t tables, plaintext bool) tokenStatements {
 		issueVerification: issueToken(t, "IssueEmailVerification", t.verification, "u.id = $1::bigint", "u.email_verified_at IS NULL",
 			"u.email", "false"),
 		issueEmailChange: issueToken(t, "IssueEmailChange", t.verification, "u.id = $1::bigint AND u.password_hash = $7::text",
-			"NOT EXISTS (SELECT FROM "+t.user+` o WHERE o.id <> u.id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower($6::text COLLATE "C"))`,
+			"NOT EXISTS (SELECT FROM "+t.user+` o WHERE o.id <> u.id AND lower(o.email COLLATE "C") = lower($6::text COLLATE "C"))`,
 			"$6::text", "true"),
 		issueReset:      issueToken(t, "IssuePasswordReset", t.reset, byEmail, "true", "u.email", ""),
 		holdUserByEmail: compile("HoldUserByEmail", squirrel.Select("u.id").From(t.user+" u").Where(byEmail).Suffix("FOR NO KEY UPDATE")),
@@ -162,7 +162,7 @@ func issueToken(t tables, name, table, user, condition, sentTo, changesEmail str
 		with{"person", squirrel.Select("u.id", "u.email", "u.email_verified_at").From(t.user + " u").Where(user)},
 		with{"recent", squirrel.Select("max(r.created_at) AS at").From(table + " r").
 			Where("r.user_id = (SELECT u.id FROM person u) AND r.created_at > $5::timestamp" +
-				" AND r.created_at <= $4::timestamp + ($4::timestamp - $5::timestamp)")},
+				" AND r.created_at <= ($4::timestamp + ($4::timestamp - $5::timestamp))")},
 		with{"issued", insert.Select(row.From("person u").CrossJoin("recent").Where("recent.at IS NULL AND " + condition)).Suffix("RETURNING id")})
 }
 
@@ -172,7 +172,7 @@ func checkToken(t tables, name, table string, plaintext bool) statement {
 	if table == t.verification {
 		dead = worthless
 		taken = "coalesce(t.changes_email, false) AND EXISTS (SELECT FROM " + t.user +
-			` o WHERE o.id <> t.user_id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower(t.sent_to COLLATE "C"))`
+			` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	}
 	return compile(name, squirrel.Select("t.used_at IS NOT NULL OR "+dead, "t.expires_at", taken).
 		From(table+" t").Join(t.user+" u ON u.id = t.user_id").Where(bySecret(plaintext)))
@@ -189,12 +189,12 @@ const beforeChange = "coalesce(t.created_at < u.credentials_changed_at, false)"
 
 // sentElsewhere means that the token was mailed to an address that is no longer the user's. Rows of other
 // applications do not tell, and go to the present one.
-const sentElsewhere = `(t.sent_to IS NOT NULL AND pg_catalog.lower(t.sent_to COLLATE "C") <> pg_catalog.lower(u.email COLLATE "C"))`
+const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <> lower(u.email COLLATE "C"))`
 
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
 // for the user, and then its update looks at the token as the last one left it.
 func verifyEmail(t tables, plaintext bool) statement {
-	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND pg_catalog.lower(o.email COLLATE "C") = pg_catalog.lower(k.sent_to COLLATE "C"))`
+	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND lower(o.email COLLATE "C") = lower(k.sent_to COLLATE "C"))`
 	return compile("VerifyEmail", squirrel.Select("k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.changes_email AND NOT k.free",
 		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
 		From("known k").LeftJoin("verified v ON true"),

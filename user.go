@@ -131,7 +131,7 @@ const (
 
 // byEmail finds the one account with the address $1. The collation makes lower fold ASCII only, and the
 // same on every server.
-const byEmail = `pg_catalog.lower(u.email COLLATE "C") = pg_catalog.lower($1::text COLLATE "C")`
+const byEmail = `lower(u.email COLLATE "C") = lower($1::text COLLATE "C")`
 
 type userStatements struct {
 	createUser, user, userByEmail, account, accountByEmail statement
@@ -178,7 +178,7 @@ func createUser(t tables) statement {
 			Suffix("ON CONFLICT DO NOTHING RETURNING " + userRow)},
 		with{"profiled", squirrel.Insert(t.profile).
 			Columns("user_id", "full_name", "display_name", "bio", "timezone", "created_at", "updated_at").
-			Select(squirrel.Select("created.id", "$5::text", "$6::text", "nullif($7::text, '')", "nullif($8::text, '')", "$3::timestamp", "$3::timestamp").
+			Select(squirrel.Select("created.id", "$5::text", "$6::text", orNull("$7"), orNull("$8"), "$3::timestamp", "$3::timestamp").
 				From("created").Where("$4::boolean"))})
 }
 

@@ -344,10 +344,14 @@ func (c *conformance) meetupStepsOfOutsiders() {
 			_, err := step.take(c, 0, m)
 			c.wantInvalid(err, "actor")
 		}
-		for _, actor := range outsiders {
+		for i, actor := range outsiders {
 			_, err := c.st.Meetup(c.Context(), actor, m.ID)
 			c.wantError(err, soultribe.ErrNotFound)
 			page, err := c.st.Meetups(c.Context(), actor, soultribe.MeetupQuery{MatchID: m.MatchID})
+			if i > 0 { // but a stranger, who is someone
+				c.wantError(err, soultribe.ErrNotFound)
+				continue
+			}
 			c.noError(err)
 			equal(c, page, soultribe.Page[soultribe.Meetup]{Items: []soultribe.Meetup{}})
 		}
