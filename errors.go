@@ -2,6 +2,7 @@ package soultribe
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -108,6 +109,9 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// MarshalJSON implements [json.Marshaler]: it is the text, as the database's error beneath may quote rows.
+func (e *Error) MarshalJSON() ([]byte, error) { return json.Marshal(e.Error()) }
+
 // Unwrap returns the reason and the cause.
 func (e *Error) Unwrap() []error {
 	switch {
@@ -132,6 +136,9 @@ func causeText(err error) string {
 	}
 	if pg.TableName != "" {
 		text += ", table " + pg.TableName
+	}
+	if pg.Where != "" { // raised in a function, maybe the host's, which may raise any class
+		return text
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
 	case "08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57":

@@ -46,6 +46,16 @@ var unusable = map[string]string{
 	"too many iterations":    "$argon2id$v=19$m=64,t=101,p=1$" + someSalt + "$" + someKey,
 	"no parallelism":         "$argon2id$v=19$m=64,t=1,p=0$" + someSalt + "$" + someKey,
 	"parallelism 256":        "$argon2id$v=19$m=64,t=1,p=256$" + someSalt + "$" + someKey,
+	"too much parallelism":   "$argon2id$v=19$m=64,t=1,p=255$" + someSalt + "$" + someKey,
+	"all parallelism":        "$argon2id$v=19$m=2040,t=1,p=255$" + someSalt + "$" + someKey,
+	"nothing at all":         "$argon2id$v=19$m=0,t=0,p=0$" + someSalt + "$" + someKey,
+	"everything":             "$argon2id$v=19$m=4294967295,t=4294967295,p=255$" + someSalt + "$" + someKey,
+	"negative iterations":    "$argon2id$v=19$m=64,t=-1,p=1$" + someSalt + "$" + someKey,
+	"negative parallelism":   "$argon2id$v=19$m=64,t=1,p=-1$" + someSalt + "$" + someKey,
+	"memory wraps around":    "$argon2id$v=19$m=4294967360,t=1,p=1$" + someSalt + "$" + someKey,
+	"iterations wrap around": "$argon2id$v=19$m=64,t=4294967297,p=1$" + someSalt + "$" + someKey,
+	"parallelism wraps":      "$argon2id$v=19$m=64,t=1,p=257$" + someSalt + "$" + someKey,
+	"beyond 64 bits":         "$argon2id$v=19$m=18446744073709551680,t=1,p=1$" + someSalt + "$" + someKey,
 	"other order":            "$argon2id$v=19$t=1,m=64,p=1$" + someSalt + "$" + someKey,
 	"junk after parameters":  "$argon2id$v=19$m=64,t=1,p=1,keyid=1$" + someSalt + "$" + someKey,
 	"junk after the version": "$argon2id$v=19x$m=64,t=1,p=1$" + someSalt + "$" + someKey,
@@ -75,12 +85,15 @@ func TestUnusableHashes(t *testing.T) {
 			t.Parallel()
 			_, _, _, err := h.decode(phc)
 			require.ErrorIs(t, err, errUnusableHash)
+			h := newHasher(cheap) // whose memory is this hash's alone
+			work := &workload{Context: t.Context(), hasher: h}
 			for _, password := range []string{"", "correct horse", phc[:min(len(phc), 100)]} {
-				match, lags, err := h.verify(t.Context(), password, phc)
+				match, lags, err := h.verify(work, password, phc)
 				require.ErrorIs(t, err, errUnusableHash)
 				require.False(t, match)
 				require.False(t, lags)
 			}
+			require.Equal(t, []int64{64, 64, 64}, work.hashes)
 		})
 	}
 }
@@ -121,6 +134,51 @@ func TestHashLags(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, match)
 		require.True(t, lags, "%v", params)
+	}
+}
+
+// workload is a context whose Err, which derive asks once for each hash, while it holds the hash's memory, keeps
+// how much that is. The hasher must be nobody else's.
+type workload struct {
+	context.Context
+	hasher *hasher
+	hashes []int64 // the memory of each, in KiB
+}
+
+func (w *workload) Err() error {
+	var free int64
+	for w.hasher.memory.TryAcquire(1) {
+		free++
+	}
+	w.hasher.memory.Release(free)
+	w.hashes = append(w.hashes, w.hasher.limit-free)
+	return w.Context.Err()
+}
+
+// TestLoginsHashTheSame counts the hashing of logins that fail. Where the stored hash has the Store's
+// parameters, or is none, nothing tells them apart.
+func TestLoginsHashTheSame(t *testing.T) {
+	t.Parallel()
+	p := idleStore(t)
+	own, err := p.HashPassword(t.Context(), "correct horse")
+	require.NoError(t, err)
+	wrong := map[string]func(ctx context.Context) error{
+		"no address": func(ctx context.Context) error { _, err := p.Authenticate(ctx, "", "correct horse"); return err },
+		"wrong password": func(ctx context.Context) error {
+			_, err := p.verify(ctx, credentials{hash: own.phc.reveal()}, "wrong")
+			return err
+		},
+	}
+	for name, phc := range unusable {
+		wrong[name] = func(ctx context.Context) error {
+			_, err := p.verify(ctx, credentials{hash: phc}, "correct horse")
+			return err
+		}
+	}
+	for name, login := range wrong {
+		work := &workload{Context: t.Context(), hasher: p.hasher}
+		require.ErrorIs(t, login(work), ErrInvalidCredentials, name)
+		require.Equal(t, []int64{int64(cheap.params.MemoryKiB)}, work.hashes, name)
 	}
 }
 
