@@ -183,7 +183,7 @@ func TestMigrateRefusesAnotherShape(t *testing.T) {
 			var mismatch *schema.MismatchError
 			require.ErrorAs(t, err, &mismatch)
 			require.Equal(t, want, mismatch.Differences)
-			require.ErrorContains(t, err, ` is of another shape (version 0 of 2): `+strings.Join(want, "; "))
+			require.ErrorContains(t, err, ` is of another shape (version 0 of `+latest+`): `+strings.Join(want, "; "))
 			require.Equal(t, before, dump(t, pool))
 			require.ErrorAs(t, schema.Check(t.Context(), pool, in), &mismatch)
 			require.Subset(t, mismatch.Differences, want)
@@ -381,3 +381,154 @@ func (l *lateRow) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 }
 
 func (l *lateRow) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// The host's own, in the seven tables and beside them, is after Migrate what it was, down to the place of each
+// row: nothing was written there.
+func TestMigrateLeavesTheHostsOwnAlone(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t, sqlalchemy, people, `
+		ALTER TABLE "user" ADD COLUMN "Plan" varchar(20) NOT NULL DEFAULT 'free', ADD COLUMN score numeric(6,2);
+		ALTER TABLE match ADD COLUMN note text COLLATE "C", ADD CONSTRAINT note_check CHECK (note <> '') NOT VALID;
+		UPDATE match SET note = E'\\x00 ü\n' WHERE id = 1;
+		CREATE INDEX "Notes" ON match (note text_pattern_ops) WHERE note IS NOT NULL;
+		CREATE UNIQUE INDEX refreshtoken_hash ON refreshtoken USING btree (md5(token));
+		COMMENT ON COLUMN match.note IS 'ours';
+		ALTER TABLE refreshtoken ADD CONSTRAINT refreshtoken_token_check CHECK (token <> ''), ALTER COLUMN token SET STORAGE EXTERNAL;
+		CREATE VIEW matched AS SELECT m.*, u.locale FROM match m JOIN "user" u ON u.id = m.user1_id;
+		CREATE FUNCTION host() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER host BEFORE UPDATE ON "user" FOR EACH ROW EXECUTE FUNCTION host();
+		GRANT SELECT ON refreshtoken TO PUBLIC; GRANT UPDATE (note) ON match TO PUBLIC`)
+	// What is said of the tables as a whole changes with what is added to them; 16384 is the first oid of a host.
+	catalog := []string{
+		`SELECT (c.oid, relname, relfilenode, relowner, relacl, reloptions, relnatts)::text FROM pg_class c
+			WHERE relnamespace = 'public'::regnamespace AND relname NOT IN ('user', 'meetup', 'emailverificationtoken', 'passwordresettoken')`,
+		`SELECT a::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE relnamespace = 'public'::regnamespace`,
+		`SELECT d::text FROM pg_attrdef d`, `SELECT x::text FROM pg_index x WHERE indrelid >= 16384`, `SELECT k::text FROM pg_constraint k WHERE conrelid >= 16384`,
+		`SELECT g::text FROM pg_trigger g`, `SELECT r::text FROM pg_rewrite r WHERE ev_class >= 16384`, `SELECT d::text FROM pg_description d WHERE objoid >= 16384`,
+		`SELECT p::text FROM pg_proc p WHERE pronamespace = 'public'::regnamespace`, `SELECT s::text FROM pg_sequence s`,
+	}
+	rows := []string{
+		`SELECT (ctid, xmin, id, email, password_hash, email_verified_at, created_at, locale, "Plan", score)::text FROM "user"`,
+		`SELECT (ctid, xmin, p)::text FROM profile p`, `SELECT (ctid, xmin, s)::text FROM availabilityslot s`,
+		`SELECT (ctid, xmin, id, user_id, token, expires_at, used_at, created_at)::text FROM emailverificationtoken`,
+		`SELECT (ctid, xmin, id, user_id, token, expires_at, used_at, created_at)::text FROM passwordresettoken`,
+		`SELECT (ctid, xmin, m)::text FROM match m`, `SELECT (ctid, xmin, id, match_id, scheduled_time, status, created_at, updated_at)::text FROM meetup`,
+		`SELECT (ctid, xmin, r)::text FROM refreshtoken r`, `SELECT (ctid, xmin, a)::text FROM alembic_version a`,
+		`SELECT (schemaname, sequencename, last_value)::text FROM pg_sequences WHERE sequencename NOT LIKE 'soultribe%'`,
+	}
+	foreign := `SELECT (relname, relkind, relnatts, relchecks, relhasindex, relhasrules, relhastriggers)::text FROM pg_class
+		WHERE relname IN ('refreshtoken', 'alembic_version', 'refreshtoken_id_seq', 'matched', 'refreshtoken_hash', 'Notes')
+		UNION ALL SELECT (relname, indexrelid)::text FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relname IN ('refreshtoken', 'alembic_version')
+		UNION ALL SELECT (relname, conname)::text FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE relname IN ('refreshtoken', 'alembic_version')`
+	before := map[string][]string{}
+	for _, query := range append(append([]string{foreign}, catalog...), rows...) {
+		before[query] = lines(t, pool, query)
+		require.NotEmpty(t, before[query], query)
+	}
+	require.NoError(t, schema.Migrate(t.Context(), pool))
+	for _, query := range catalog {
+		require.Subset(t, lines(t, pool, query), before[query], query)
+	}
+	for _, query := range append(rows, foreign) {
+		require.ElementsMatch(t, before[query], lines(t, pool, query), query)
+	}
+}
+
+// A column that no INSERT of the library fills keeps nobody from migrating; Check names it before and after.
+func TestCheckNamesWhatAnInsertCannotFill(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t, sqlalchemy, `
+		ALTER TABLE "user" ADD COLUMN plan text NOT NULL;
+		ALTER TABLE availabilityslot ADD COLUMN room int NOT NULL, ADD COLUMN floor int NOT NULL DEFAULT 0;
+		ALTER TABLE refreshtoken ADD COLUMN device text NOT NULL`)
+	want := []string{
+		"column user.plan is NOT NULL without a default, so that the library cannot insert rows",
+		"column availabilityslot.room is NOT NULL without a default, so that the library cannot insert rows",
+	}
+	var mismatch *schema.MismatchError
+	require.ErrorAs(t, schema.Check(t.Context(), pool), &mismatch)
+	require.Equal(t, want, mismatch.Differences)
+	require.NoError(t, schema.Migrate(t.Context(), pool))
+	require.ErrorAs(t, schema.Check(t.Context(), pool), &mismatch)
+	require.Equal(t, want, mismatch.Differences)
+	exec(t, pool, `ALTER TABLE "user" ALTER COLUMN plan SET DEFAULT ''; ALTER TABLE availabilityslot ALTER COLUMN room DROP NOT NULL`)
+	require.NoError(t, schema.Check(t.Context(), pool))
+}
+
+// All that is wrong is in one report, and the text has each rule and row, too.
+func TestMigrateReportsAllDirtAtOnce(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t, sqlalchemy, audited, `
+		DROP INDEX ix_user_email, ix_emailverificationtoken_token, ix_passwordresettoken_token;
+		ALTER TABLE profile DROP CONSTRAINT profile_pkey;
+		ALTER TABLE meetup ADD COLUMN duration_seconds int`)
+	var want, text []string
+	columns := lines(t, pool, `SELECT table_name || ' ' || column_name FROM information_schema.columns WHERE table_schema = 'public' AND is_nullable = 'NO'
+		AND column_name <> 'id' AND table_name IN ('user', 'profile', 'availabilityslot', 'emailverificationtoken', 'passwordresettoken', 'match', 'meetup')`)
+	nulls := map[string][]string{}
+	for _, c := range columns {
+		table, column, _ := strings.Cut(c, " ")
+		exec(t, pool, fmt.Sprintf(`ALTER TABLE %q ALTER COLUMN %s DROP NOT NULL`, table, column))
+		nulls[table] = append(nulls[table], column)
+	}
+	// A row without any value, of each table.
+	for table, columns := range nulls {
+		id := "[20]"
+		if table == "profile" {
+			exec(t, pool, `INSERT INTO profile (bio) VALUES (NULL)`)
+		} else {
+			exec(t, pool, fmt.Sprintf(`INSERT INTO %q (id) VALUES (20)`, table))
+		}
+		for _, column := range columns {
+			if table == "profile" {
+				id = "[0]"
+			}
+			want = append(want, table+"_"+column+"_not_null "+id)
+		}
+	}
+	exec(t, pool, `
+		INSERT INTO "user" SELECT 11, 'U1@X.org', password_hash, NULL, created_at FROM "user" WHERE id = 1;
+		INSERT INTO profile SELECT * FROM profile WHERE user_id IN (1, 2);
+		INSERT INTO availabilityslot SELECT 11, 3, end_dt_utc, start_dt_utc, end_dt_local, start_dt_local, timezone, created_at, updated_at FROM availabilityslot WHERE id IN (5);
+		INSERT INTO availabilityslot SELECT 12, 4, end_dt_utc, end_dt_utc, end_dt_local, end_dt_local, timezone, created_at, updated_at FROM availabilityslot WHERE id IN (5);
+		INSERT INTO availabilityslot SELECT n, 6, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at FROM availabilityslot, generate_series(13, 16) AS n WHERE id = 5;
+		INSERT INTO emailverificationtoken SELECT 11, 2, token, expires_at, NULL, created_at FROM emailverificationtoken WHERE id = 1;
+		INSERT INTO passwordresettoken SELECT 11, 2, token, expires_at, NULL, created_at FROM passwordresettoken WHERE id = 5;
+		INSERT INTO match SELECT id + 10, user2_id, user1_id, 'pending', created_at, updated_at FROM match WHERE id IN (1, 5);
+		INSERT INTO match SELECT n, n - 10, n - 10, 'pending', created_at, updated_at FROM match, generate_series(12, 13) AS n WHERE id = 1;
+		UPDATE meetup SET duration_seconds = 60 WHERE id = 5;
+		INSERT INTO meetup SELECT 11, 3, '2024-07-01', 'proposed', created_at, updated_at FROM meetup WHERE id = 1;
+		INSERT INTO meetup SELECT 12, 6, 'infinity', 'confirmed', created_at, updated_at FROM meetup WHERE id = 1;
+		UPDATE meetup SET status = 'confirmed' WHERE id = 3`)
+	want = append(want, "user_email_lower_key [1 11]", "profile_user_id_key [1]", "profile_user_id_key [2]",
+		"availabilityslot_period_check [11]", "availabilityslot_period_check [12]", "availabilityslot_no_overlap [13 14 15 16]",
+		"emailverificationtoken_token_key [1 11]", "passwordresettoken_token_key [5 11]",
+		"match_not_self_check [12]", "match_not_self_check [13]", "match_pair_key [1 11]", "match_pair_key [5 15]",
+		"meetup_duration_check [5]", "meetup_live_key [2 3]", "meetup_live_key [4 11]",
+		"soultribe_booking_period_check [12]", "soultribe_booking_no_overlap [1 3]")
+	before := dump(t, pool)
+	err := schema.Migrate(t.Context(), pool)
+	var dirt *schema.DirtError
+	require.ErrorAs(t, err, &dirt)
+	for _, v := range dirt.Rows {
+		text = append(text, fmt.Sprint(v.Rule, " ", v.IDs))
+		require.ErrorContains(t, err, v.Rule)
+	}
+	require.ElementsMatch(t, want, text)
+	require.Equal(t, before, dump(t, pool))
+	// An audit finds all of it, and says more.
+	audit, err := schema.Audit(t.Context(), pool)
+	require.NoError(t, err)
+	require.Subset(t, audit, dirt.Rows)
+
+	for table := range nulls {
+		if table != "profile" {
+			exec(t, pool, fmt.Sprintf(`DELETE FROM %q WHERE id BETWEEN 11 AND 20`, table))
+		}
+	}
+	exec(t, pool, `DELETE FROM profile a USING profile b WHERE a.user_id = b.user_id AND a.ctid > b.ctid OR a.user_id IS NULL;
+		UPDATE meetup SET duration_seconds = NULL; UPDATE meetup SET status = 'completed' WHERE id = 3`)
+	require.NoError(t, schema.Migrate(t.Context(), pool))
+	require.NoError(t, schema.Check(t.Context(), pool))
+	requireClean(t, pool)
+}

@@ -19,7 +19,7 @@ func Check(ctx context.Context, db soultribe.DB, opts ...Option) error {
 	if err != nil {
 		return err
 	}
-	err = c.reading(ctx, db, func(tx soultribe.DB) error { return c.check(ctx, tx) })
+	err = c.reading(ctx, db, "read", readable, func(tx soultribe.DB) error { return c.check(ctx, tx) })
 	if mismatch, ok := errors.AsType[*MismatchError](err); ok {
 		return mismatch
 	}

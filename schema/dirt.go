@@ -3,26 +3,39 @@ package schema
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+
+	"github.com/soultribe-chat/soultribe"
 )
 
 // rule is something that rows can break.
 type rule struct {
 	name  string
 	table string
-	text  string // what is wrong with rows that break it; a phrase that follows the table's name
-	since int    // the version whose constraint or index will hold it
-	held  string // what holds it already when the shape has it; see shape.has
-	needs string // a further table, or table.column, without which nothing can break it
+	text  string   // what is wrong with rows that break it; a phrase that follows the table's name
+	since int      // the version whose constraint or index will hold it; 0 when none will
+	held  string   // what holds it already when the shape has it; see shape.has
+	needs []string // the further tables, or table.columns, without which nothing can break it
 	// query returns one array of ids for each violation. {{schema}} is the quoted schema, {{seconds}} the
-	// duration of the meetup mt.
+	// duration of the meetup mt, and {{outside}} says that a row has a time that the library cannot store.
 	query string
+	// judge, unless it is nil, says which rows of the query break the rule, by their zone and further
+	// times in microseconds since 1970: time zones are Go's, not the server's.
+	judge func(zone string, times []int64) bool
 }
 
-// maxTime is the last day to which another can be added.
-const maxTime = "timestamp '294276-12-30'"
+const (
+	// maxTime is the last day to which another can be added.
+	maxTime = "timestamp '294276-12-30'"
+
+	// firstTime and lastTime bound what the library reads as it is.
+	firstTime = "timestamp '0001-01-01'"
+	lastTime  = "timestamp '9999-12-31 23:59:59.999999'"
+)
 
 var dirtRules = []rule{
 	{
@@ -93,7 +106,7 @@ WHERE user1_id IS NOT NULL AND user2_id IS NOT NULL
 GROUP BY least(user1_id, user2_id), greatest(user1_id, user2_id) HAVING count(*) > 1`,
 	},
 	{
-		name: "meetup_duration_check", table: "meetup", since: 2, needs: "meetup.duration_seconds",
+		name: "meetup_duration_check", table: "meetup", since: 2, needs: []string{"meetup.duration_seconds"},
 		text: "meetups shorter than 15 minutes or longer than 24 hours",
 		query: `
 SELECT array[id::bigint] FROM {{schema}}.meetup WHERE duration_seconds NOT BETWEEN 900 AND 86400`,
@@ -114,7 +127,7 @@ WHERE status = 'confirmed' AND (NOT isfinite(scheduled_time) OR scheduled_time >
 	},
 	{
 		// Runs, as for slots. Two meetups of the same two people are one violation, not two.
-		name: "soultribe_booking_no_overlap", table: "meetup", since: 2, needs: "match",
+		name: "soultribe_booking_no_overlap", table: "meetup", since: 2, needs: []string{"match"},
 		text: "confirmed meetups of a user that overlap",
 		query: `
 SELECT DISTINCT array_agg(id::bigint ORDER BY id) FROM (
@@ -139,18 +152,19 @@ SELECT DISTINCT array_agg(id::bigint ORDER BY id) FROM (
 // notNullText is what is wrong with a row that breaks a rule made by notNullRules.
 const notNullText = "rows without a value where there must be one"
 
-// notNullRules are for the columns that may be null in this database and must not.
-func notNullRules(found *shape) []rule {
+// notNullRules are for the columns that must not be null.
+func notNullRules() []rule {
 	var all []rule
 	for _, t := range tables {
 		for _, c := range t.columns {
-			if f, ok := found.column(t.name, c.name); !ok || !f.null || c.null {
+			if c.null {
 				continue
 			}
 			all = append(all, rule{
-				name: t.name + "_" + c.name + "_not_null", table: t.name, since: 2, text: notNullText,
+				name: t.name + "_" + c.name + "_not_null", table: t.name, since: rules, text: notNullText,
+				held: "value " + t.name + "." + c.name, needs: []string{t.name + "." + c.name},
 				query: fmt.Sprintf("SELECT array[coalesce(%s, 0)::bigint] FROM {{schema}}.%s WHERE %s IS NULL",
-					t.columns[0].name, pgx.Identifier{t.name}.Sanitize(), c.name),
+					t.key(), pgx.Identifier{t.name}.Sanitize(), c.name),
 			})
 		}
 	}
@@ -159,16 +173,11 @@ func notNullRules(found *shape) []rule {
 
 // applies reports whether there can be rows that break r.
 func (r rule) applies(found *shape) bool {
-	if !found.has("table "+r.table) || r.held != "" && found.has(r.held) {
-		return false
-	}
-	table, column, isColumn := strings.Cut(r.needs, ".")
-	switch {
-	case isColumn:
-		_, ok := found.column(table, column)
-		return ok
-	case r.needs != "":
-		return found.has("table " + r.needs)
+	for _, need := range append([]string{r.table}, r.needs...) {
+		table, column, isColumn := strings.Cut(need, ".")
+		if _, ok := found.column(table, column); isColumn && !ok || !found.has("table "+table) {
+			return false
+		}
 	}
 	return true
 }
@@ -176,42 +185,86 @@ func (r rule) applies(found *shape) bool {
 // search finds all rows that break the rules of the versions after have, up to target.
 func (c config) search(ctx context.Context, tx pgx.Tx, found *shape, have, target int) ([]Violation, error) {
 	var all []Violation
-	for _, r := range append(notNullRules(found), dirtRules...) {
-		if r.since <= have || r.since > target || !r.applies(found) {
+	for _, r := range append(notNullRules(), dirtRules...) {
+		if r.since <= have || r.since > target || r.held != "" && found.has(r.held) || !r.applies(found) {
 			continue
 		}
-		rows, err := tx.Query(ctx, c.ruleQuery(r, found), pgx.QueryExecModeExec)
+		broken, err := c.find(ctx, tx, r, found)
 		if err != nil {
 			return nil, err
 		}
-		broken, err := pgx.CollectRows(rows, pgx.RowTo[[]int64])
-		if err != nil {
-			return nil, err
-		}
-		for _, ids := range broken {
-			all = append(all, Violation{Rule: r.name, Table: r.table, IDs: ids})
-		}
+		all = append(all, broken...)
 	}
 	return all, nil
 }
 
+// find returns the violations of one rule, in order. It keeps no other row.
+func (c config) find(ctx context.Context, db soultribe.DB, r rule, found *shape) ([]Violation, error) {
+	rows, err := db.Query(ctx, c.ruleQuery(r, found), pgx.QueryExecModeExec)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Violation
+	for rows.Next() {
+		var ids []zeronull.Int8 // a row may lack its id, too
+		var zone string
+		var times []int64
+		dst := []any{&ids}
+		if r.judge != nil {
+			dst = append(dst, &zone, &times)
+		}
+		if err := rows.Scan(dst...); err != nil {
+			return nil, err
+		}
+		if r.judge != nil && !r.judge(zone, times) {
+			continue
+		}
+		v := Violation{Rule: r.name, Table: r.table}
+		for _, id := range ids {
+			v.IDs = append(v.IDs, int64(id))
+		}
+		all = append(all, v)
+	}
+	// Not in SQL, which would sort what judge leaves out, too.
+	slices.SortFunc(all, func(a, b Violation) int { return slices.Compare(a.IDs, b.IDs) })
+	return all, rows.Err()
+}
+
+// ruleQuery fills in the query of r. A duration that meetup_duration_check forbids stays out of its bounds,
+// but so near to them that nothing overflows.
 func (c config) ruleQuery(r rule, found *shape) string {
 	seconds := "3600"
 	if _, ok := found.column("meetup", "duration_seconds"); ok {
-		seconds = "coalesce(mt.duration_seconds, 3600)"
+		seconds = "least(greatest(coalesce(mt.duration_seconds, 3600), 0), 86401)"
 	}
-	return strings.NewReplacer(
+	return "-- name: " + r.name + "\n" + strings.NewReplacer(
 		"{{schema}}", pgx.Identifier{c.schema}.Sanitize(),
 		"{{seconds}}", seconds,
-	).Replace(r.query) + "\nORDER BY 1"
+		"{{outside}}", outside(r.table, found),
+	).Replace(strings.TrimSpace(r.query))
 }
 
-// ruleText says what is wrong with rows that break a rule.
-func ruleText(name string) string {
-	for _, r := range dirtRules {
-		if r.name == name {
-			return r.text
+// outside says that a time of a table's is not one that the library can store.
+func outside(name string, found *shape) string {
+	var all []string
+	for _, t := range tables {
+		for _, col := range t.columns {
+			_, ok := found.column(t.name, col.name)
+			if ok && t.name == name && slices.Equal(col.types, stamps) && !strings.HasSuffix(col.name, "_local") {
+				all = append(all, col.name+" NOT BETWEEN "+firstTime+" AND "+lastTime)
+			}
 		}
 	}
-	return notNullText
+	return strings.Join(all, " OR ")
+}
+
+// describe says what is wrong with rows that break a rule, and names the rule.
+func describe(name string) string {
+	for _, r := range allRules() {
+		if r.name == name {
+			return r.text + " (" + name + ")"
+		}
+	}
+	return name
 }

@@ -19,6 +19,7 @@ type MismatchError struct {
 	Differences []string // what is of another shape, one phrase each
 }
 
+// Error says which it is and what to do, and names each difference on the same line.
 func (e *MismatchError) Error() string {
 	schema := fmt.Sprintf("soultribe: schema %q ", e.Schema)
 	switch {
@@ -44,9 +45,16 @@ type DirtError struct {
 
 // Violation is one way in which rows break a rule: one row by itself, or several with one another.
 type Violation struct {
-	Rule  string  // the name of the constraint or index that will hold the rule
+	Rule  string  // the name of the rule; see [Rules]
 	Table string  // the table of the rows
-	IDs   []int64 // the rows, ascending: user_id in profile, id elsewhere
+	IDs   []int64 // the rows, ascending: user_id in profile, meetup_id in soultribe_booking, id elsewhere
+}
+
+// String returns the table, the ids and the rule, and never what the rows hold:
+//
+//	availabilityslot 7+8: overlapping slots of a user (availabilityslot_no_overlap)
+func (v Violation) String() string {
+	return v.Table + " " + printIDs([]Violation{v}) + ": " + describe(v.Rule)
 }
 
 // maxPrinted is how many violations of one rule are in the text of a DirtError.
@@ -61,7 +69,7 @@ func (e *DirtError) Error() string {
 		if n < 0 {
 			n = len(rest)
 		}
-		fmt.Fprintf(&b, "\n\t%s: %s (%s): %s", rest[0].Table, ruleText(rest[0].Rule), rest[0].Rule, printIDs(rest[:n]))
+		fmt.Fprintf(&b, "\n\t%s: %s: %s", rest[0].Table, describe(rest[0].Rule), printIDs(rest[:n]))
 		rest = rest[n:]
 	}
 	return b.String()

@@ -29,12 +29,19 @@ func Example() {
 	state, err := schema.Status(ctx, pool, tribe)
 	fmt.Printf("version %d of %d, %v\n", state.Version, state.Latest, err)
 
+	broken, err := schema.Audit(ctx, pool, tribe)
+	for _, v := range broken {
+		fmt.Println(v)
+	}
+	fmt.Println("audit:", len(broken), err)
+
 	_, err = pool.Exec(ctx, "DROP SCHEMA tribe_"+run+" CASCADE")
 	fmt.Println("drop:", err)
 	// Output:
 	// missing: true
 	// migrate: <nil>
 	// check: <nil>
-	// version 2 of 2, <nil>
+	// version 3 of 3, <nil>
+	// audit: 0 <nil>
 	// drop: <nil>
 }

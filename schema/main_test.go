@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/soultribe-chat/soultribe"
 	"github.com/soultribe-chat/soultribe/internal/pgserver"
 	"github.com/soultribe-chat/soultribe/schema"
 )
@@ -177,6 +179,9 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' ORDER 
 	}
 	return strings.Join(all, "\n")
 }
+
+// latest is the version that Migrate brings a database to.
+var latest = strconv.Itoa(soultribe.SchemaVersion)
 
 // sqlalchemy is what SQLAlchemy makes of the application's models, with what stands beside them.
 const sqlalchemy = `

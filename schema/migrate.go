@@ -27,6 +27,7 @@ var migrations embed.FS
 var files = [soultribe.SchemaVersion]string{
 	"migrations/00001_contract.sql",
 	"migrations/00002_rules.sql",
+	"migrations/00003_turns.sql",
 }
 
 const (

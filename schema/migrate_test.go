@@ -3,9 +3,11 @@ package schema_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,8 +96,8 @@ func TestMigrateTwentyAtOnce(t *testing.T) {
 			require.NoError(t, errors.Join(errs...))
 			pool := connect(t, databaseURL)
 			require.NoError(t, schema.Check(t.Context(), pool, schema.In("Tribe \"1\"")))
-			require.Equal(t, []string{"0", "1", "2"},
-				lines(t, pool, `SELECT version_id::text FROM "Tribe ""1""".soultribe_schema_version ORDER BY id`))
+			require.Equal(t, []string{latest, latest},
+				lines(t, pool, `SELECT unnest(ARRAY[count(*) - 1, max(version_id)])::text FROM "Tribe ""1""".soultribe_schema_version`))
 			require.Empty(t, lines(t, pool, `SELECT locktype FROM pg_locks WHERE locktype = 'advisory' AND database =
 				(SELECT oid FROM pg_database WHERE datname = current_database())`))
 		})
@@ -208,7 +210,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum >
 
 	err := schema.Check(t.Context(), pool)
 	require.ErrorIs(t, err, soultribe.ErrSchema)
-	require.EqualError(t, err, `soultribe: schema "public" is at version 1 of 2: run schema.Migrate`)
+	require.EqualError(t, err, `soultribe: schema "public" is at version 1 of `+latest+`: run schema.Migrate`)
 
 	exec(t, pool, `INSERT INTO "user" (email, password_hash, created_at) VALUES ('Ann@x.org', '', '2024-01-01'), ('ann@x.org', '', '2024-01-01')`)
 	var dirt *schema.DirtError
@@ -219,8 +221,15 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum >
 	require.Equal(t, 1, state.Version)
 
 	exec(t, pool, `DELETE FROM "user" WHERE id = 2`)
+	require.NoError(t, schema.MigrateTo(t.Context(), pool, 2, nil))
+	require.EqualError(t, schema.Check(t.Context(), pool), `soultribe: schema "public" is at version 2 of `+latest+`: run schema.Migrate`)
+	older := lines(t, pool, `SELECT pg_get_functiondef('soultribe_book_meetup'::regproc)`)
 	require.NoError(t, schema.Migrate(t.Context(), pool))
 	require.NoError(t, schema.Check(t.Context(), pool))
+
+	// A function of an older version does for that version only.
+	exec(t, pool, older...)
+	require.ErrorContains(t, schema.Check(t.Context(), pool), "function soultribe_book_meetup is not the one that the library needs")
 }
 
 // A dump that lacks the version table is taken over as it is.
@@ -241,22 +250,22 @@ func TestMigrateNewer(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	require.NoError(t, schema.Migrate(t.Context(), pool))
-	exec(t, pool, `INSERT INTO soultribe_schema_version (version_id, is_applied) VALUES (3, true)`,
+	exec(t, pool, `INSERT INTO soultribe_schema_version (version_id, is_applied) VALUES (99, true)`,
 		`ALTER TABLE meetup DROP COLUMN status`)
 	want := dump(t, pool)
-	const text = `soultribe: schema "public" is at version 3, this library knows 2: upgrade the library`
+	text := `soultribe: schema "public" is at version 99, this library knows ` + latest + `: upgrade the library`
 	for _, err := range []error{schema.Migrate(t.Context(), pool), schema.Check(t.Context(), pool)} {
 		require.EqualError(t, err, text)
 		require.ErrorIs(t, err, soultribe.ErrSchema)
 		var mismatch *schema.MismatchError
 		require.ErrorAs(t, err, &mismatch)
-		require.Equal(t, 3, mismatch.Have)
-		require.Equal(t, 2, mismatch.Want)
+		require.Equal(t, 99, mismatch.Have)
+		require.Equal(t, soultribe.SchemaVersion, mismatch.Want)
 	}
 	require.Equal(t, want, dump(t, pool))
 	state, err := schema.Status(t.Context(), pool)
 	require.NoError(t, err)
-	require.Equal(t, 3, state.Version)
+	require.Equal(t, 99, state.Version)
 }
 
 func TestMigrateLockTimeout(t *testing.T) {
@@ -318,6 +327,166 @@ func TestMigrateUnderLoad(t *testing.T) {
 	require.NoError(t, schema.Check(t.Context(), pool))
 }
 
+// oldClient does what the application does through SQLAlchemy and psycopg2, over and over: all of it for people
+// of its own, whom it deletes in the end.
+type oldClient struct {
+	pool   *pgxpool.Pool
+	number int
+	rounds atomic.Int64
+}
+
+func (c *oldClient) run(ctx context.Context, stop <-chan struct{}) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := c.round(ctx, fmt.Sprintf("c%dr%d", c.number, c.rounds.Load())); err != nil {
+			return err
+		}
+		c.rounds.Add(1)
+	}
+}
+
+func (c *oldClient) round(ctx context.Context, name string) error {
+	var user [2]int
+	for i := range user {
+		err := pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+			err := tx.QueryRow(ctx, `INSERT INTO "user" (email, password_hash, email_verified_at, created_at) VALUES ($1, $2, NULL, '2024-01-01 10:00:00.5') RETURNING "user".id`,
+				fmt.Sprintf("%s.%d@Example.org", name, i), "$argon2id$v=19$m=65536,t=3,p=4$Y53fTtr1rTH8D3HTnEquBg$vUTstBPk13W9sTn9fhenKA").Scan(&user[i])
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `INSERT INTO profile (user_id, full_name, display_name, bio, timezone, created_at, updated_at) VALUES ($1, 'F', 'D', NULL, 'Europe/Vienna', '2024-01-01', '2024-01-01')`, user[i])
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var match, meetup, token, slot int
+	err := pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `INSERT INTO emailverificationtoken (user_id, token, expires_at, used_at, created_at) VALUES ($1, $2, '2024-01-02', NULL, '2024-01-01') RETURNING emailverificationtoken.id`,
+			user[0], name+"e").Scan(&token)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO passwordresettoken (user_id, token, expires_at, used_at, created_at) VALUES ($1, $2, '2024-01-02', NULL, '2024-01-01')`, user[1], name+"p")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at) VALUES
+			($1, '2024-05-01 10:00', '2024-05-01 11:00', '2024-05-01 12:00', '2024-05-01 13:00', 'Europe/Vienna', '2024-01-01', '2024-01-01') RETURNING availabilityslot.id`, user[0]).Scan(&slot)
+	})
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `INSERT INTO match (user1_id, user2_id, status, created_at, updated_at) VALUES ($1, $2, 'accepted', '2024-01-01', '2024-01-01') RETURNING match.id`,
+			user[1], user[0]).Scan(&match)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `INSERT INTO meetup (match_id, scheduled_time, status, created_at, updated_at) VALUES ($1, '2024-05-01 10:00', 'proposed', '2024-01-01', '2024-01-01') RETURNING meetup.id`,
+			match).Scan(&meetup)
+	})
+	if err != nil {
+		return err
+	}
+	var email, status string
+	err = c.pool.QueryRow(ctx, `SELECT "user".email AS user_email, meetup.status AS meetup_status FROM "user" JOIN match ON match.user2_id = "user".id
+		JOIN meetup ON meetup.match_id = match.id LEFT OUTER JOIN profile AS profile_1 ON "user".id = profile_1.user_id WHERE "user".email = $1`,
+		name+".0@Example.org").Scan(&email, &status)
+	if err != nil {
+		return err
+	}
+	for _, update := range []struct {
+		sql string
+		id  int
+	}{
+		{`UPDATE meetup SET status='confirmed', updated_at='2024-01-03' WHERE meetup.id = $1`, meetup},
+		{`UPDATE emailverificationtoken SET used_at='2024-01-01 12:00' WHERE emailverificationtoken.id = $1`, token},
+		{`UPDATE "user" SET email_verified_at='2024-01-01 12:00' WHERE "user".id = $1`, user[0]},
+		{`UPDATE availabilityslot SET end_dt_utc='2024-05-01 11:30', end_dt_local='2024-05-01 13:30' WHERE availabilityslot.id = $1`, slot},
+		{`DELETE FROM "user" WHERE "user".id = $1`, user[1]},
+	} {
+		err := pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, update.sql, update.id)
+			if err == nil && tag.RowsAffected() != 1 {
+				err = fmt.Errorf("%d rows: %s", tag.RowsAffected(), update.sql)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An old client goes on while Migrate tries in vain, while it migrates, and afterwards. No statement of the
+// client's fails, not even one that gives up soon when it has to wait; and what it writes is without fault.
+func TestMigrateBesideAnOldClient(t *testing.T) {
+	t.Parallel()
+	databaseURL := newDatabase(t)
+	pool := connect(t, databaseURL)
+	exec(t, pool, sqlalchemy, audited, `SELECT setval('user_id_seq', 100), setval('availabilityslot_id_seq', 100), setval('emailverificationtoken_id_seq', 100),
+		setval('passwordresettoken_id_seq', 100), setval('match_id_seq', 100), setval('meetup_id_seq', 100)`)
+	report, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = report.Rollback(t.Context()) }()
+	exec(t, report, `SELECT count(*) FROM meetup`)
+
+	// An attempt takes 0.8 s at most; the rest is for a busy machine.
+	theirs := connect(t, databaseURL, setting("lock_timeout", "2500"), func(c *pgxpool.Config) {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // as psycopg2
+	})
+	stop := make(chan struct{})
+	clients := make([]*oldClient, 3)
+	errs := make([]error, len(clients))
+	var done sync.WaitGroup
+	for i := range clients {
+		clients[i] = &oldClient{pool: theirs, number: i}
+		done.Go(func() { errs[i] = clients[i].run(t.Context(), stop) })
+	}
+	halt := sync.OnceFunc(func() {
+		close(stop)
+		done.Wait()
+	})
+	defer halt()
+	more := func() { // rounds of each
+		t.Helper()
+		for _, c := range clients {
+			from := c.rounds.Load()
+			require.Eventually(t, func() bool { return c.rounds.Load() >= from+3 }, soon, time.Millisecond, "a client has stopped")
+		}
+	}
+	more()
+	// Half of the time Migrate lets others go first, and in the other half has them queue behind it.
+	err = schema.Migrate(t.Context(), pool, schema.LockTimeout(6*time.Second))
+	require.Equal(t, "55P03", sqlState(err), "%v", err)
+	more()
+	require.NoError(t, report.Rollback(t.Context()))
+	require.NoError(t, schema.Migrate(t.Context(), pool, schema.LockTimeout(soon)))
+	more()
+	halt()
+	require.NoError(t, errors.Join(errs...))
+	require.NoError(t, schema.Check(t.Context(), pool))
+	requireClean(t, pool)
+	var rounds int64
+	for _, c := range clients {
+		rounds += c.rounds.Load()
+	}
+	require.Equal(t, []string{fmt.Sprint(rounds)}, lines(t, pool, `SELECT count(*)::text FROM "user" u JOIN profile p ON p.user_id = u.id
+		JOIN availabilityslot s ON s.user_id = u.id AND s.end_dt_local = '2024-05-01 13:30' JOIN emailverificationtoken k ON k.user_id = u.id AND k.used_at IS NOT NULL
+		WHERE u.id > 100 AND u.email_verified_at IS NOT NULL`))
+	require.Equal(t, []string{"6"}, lines(t, pool, `SELECT count(*)::text FROM match`))
+}
+
 // Those who wait for a process that is migrating give up when their context ends, and no lock stays behind
 // a process that dies.
 func TestMigrateWaits(t *testing.T) {
@@ -364,6 +533,8 @@ func TestMigrateCancelled(t *testing.T) {
 	_, err := schema.Status(ctx, pool)
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, schema.Check(ctx, pool), context.Canceled)
+	_, err = schema.Audit(ctx, pool)
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // The context can end at any statement: nothing is half-done, and the pool goes on.
@@ -423,6 +594,8 @@ func TestInvalid(t *testing.T) {
 		"nil db":           func() error { return schema.Check(t.Context(), nil) },
 		"nil connection":   func() error { return schema.Check(t.Context(), noConn) },
 		"nil transaction":  func() error { _, err := schema.Status(t.Context(), noTx); return err },
+		"nothing to audit": func() error { _, err := schema.Audit(t.Context(), nil); return err },
+		"no name to audit": func() error { _, err := schema.Audit(t.Context(), pool, schema.In("")); return err },
 		"no name":          func() error { return schema.Migrate(t.Context(), pool, schema.In("")) },
 		"long name":        func() error { return schema.Migrate(t.Context(), pool, long) },
 		"NUL":              func() error { return schema.Check(t.Context(), pool, schema.In("a\x00")) },

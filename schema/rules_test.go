@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/soultribe-chat/soultribe"
 	"github.com/soultribe-chat/soultribe/schema"
 )
 
@@ -167,6 +169,8 @@ CREATE FUNCTION evil.encode(bytea, text) RETURNS text IMMUTABLE LANGUAGE sql AS 
 CREATE FUNCTION evil.replace(varchar, text, text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT evil.fail()';
 CREATE FUNCTION evil.int8range(int, int, text) RETURNS int8range IMMUTABLE LANGUAGE sql AS 'SELECT evil.fail()::int8range';
 CREATE FUNCTION evil.tsrange(timestamp, timestamp) RETURNS tsrange IMMUTABLE LANGUAGE sql AS 'SELECT evil.fail()::tsrange';
+CREATE FUNCTION evil.octet_length(varchar) RETURNS int LANGUAGE sql AS 'SELECT evil.fail()::int';
+CREATE FUNCTION evil.left(varchar, int) RETURNS text LANGUAGE sql AS 'SELECT evil.fail()';
 CREATE FUNCTION evil.format_type(oid, int) RETURNS text LANGUAGE sql AS 'SELECT evil.fail()';
 CREATE FUNCTION evil.always(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true';
 CREATE FUNCTION evil.always(varchar, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
@@ -189,7 +193,10 @@ func TestHostileSearchPath(t *testing.T) {
 	require.NoError(t, schema.Check(t.Context(), hostile))
 	state, err := schema.Status(t.Context(), hostile)
 	require.NoError(t, err)
-	require.Equal(t, 2, state.Version)
+	require.Equal(t, soultribe.SchemaVersion, state.Version)
+	found, err := schema.Audit(t.Context(), hostile)
+	require.NoError(t, err)
+	require.Equal(t, dirtOfPeople, texts(found))
 	require.Empty(t, lines(t, pool, `SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
 		WHERE refobjid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'evil'::regnamespace UNION SELECT oid FROM pg_operator WHERE oprnamespace = 'evil'::regnamespace)
 		AND objid NOT IN (SELECT oid FROM pg_operator) AND deptype = 'n' AND pg_describe_object(classid, objid, objsubid) NOT LIKE '%evil%'`))
@@ -258,5 +265,9 @@ func TestVersionTable(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	require.NoError(t, schema.Migrate(context.Background(), pool))
-	require.Equal(t, []string{"0 t", "1 t", "2 t"}, lines(t, pool, `SELECT version_id || ' ' || is_applied::text::char FROM soultribe_schema_version ORDER BY id`))
+	want := []string{}
+	for version := range soultribe.SchemaVersion + 1 {
+		want = append(want, fmt.Sprintf("%d t", version))
+	}
+	require.Equal(t, want, lines(t, pool, `SELECT version_id || ' ' || is_applied::text::char FROM soultribe_schema_version ORDER BY id`))
 }

@@ -1,5 +1,5 @@
 // Package schema makes the tables of package soultribe in a PostgreSQL database, takes over those that
-// are there already, and says what a database lacks.
+// are there already, and says what a database lacks, and which of its rows are wrong.
 //
 //	if err := schema.Migrate(ctx, pool); err != nil {
 //		return err
@@ -7,7 +7,8 @@
 //
 // The migrations only ever add. A table that exists is accepted when its shape is right, whatever other
 // columns it has; nothing is dropped, renamed or rewritten. Before a rule is added, the rows are searched
-// for those that break it; see [DirtError].
+// for those that break it; see [DirtError]. At any time, [Audit] searches them for those that break a rule,
+// also one that PostgreSQL cannot hold.
 //
 // Only PostgreSQL 14 and later is supported.
 package schema
@@ -44,7 +45,7 @@ func In(name string) Option {
 }
 
 // LockTimeout bounds the time for which [Migrate] tries to lock the tables that it is about to change.
-// The default is [DefaultLockTimeout]. [Status] and [Check] lock nothing and ignore it.
+// The default is [DefaultLockTimeout]. [Status], [Check] and [Audit] lock nothing and ignore it.
 func LockTimeout(d time.Duration) Option {
 	return func(c *config) { c.lockTimeout = d }
 }

@@ -22,6 +22,17 @@ type table struct {
 	columns []column
 }
 
+// key is the column whose values name the rows of t in a [Violation].
+func (t table) key() string {
+	switch t.name {
+	case "profile":
+		return "user_id"
+	case "soultribe_booking":
+		return "meetup_id"
+	}
+	return "id"
+}
+
 type column struct {
 	name  string
 	types []string // as format_type writes them
@@ -144,8 +155,11 @@ var tables = []table{
 	}},
 }
 
-// The rest is of version 2. Version 1 has indexes too, but what is needed of them has a rule in version 2.
-const rules = 2
+const (
+	contract = 1 // the version that adds the contract's tables
+	// The rest is of version 2. Version 1 has indexes too, but what is needed of them has a rule in version 2.
+	rules = 2
+)
 
 var indexes = []index{
 	{"user", "user_email_lower_key", true, "", false, `btree (lower(email COLLATE "C"))`},
@@ -211,16 +225,20 @@ var functions = []function{
 // functionSource finds the sources of the functions in the migrations.
 var functionSource = regexp.MustCompile(`(?s)CREATE OR REPLACE FUNCTION \{\{schema\}\}\.(\w+)\(.*?\$function\$(.*?)\$function\$`)
 
-// sources returns the source of each function as the migrations leave it, but for white space.
-func (c config) sources(found *shape) (map[string]string, error) {
-	all := map[string]string{}
-	for _, file := range files {
+// sources returns, for each function, the sources that it has had and the versions that have brought them. White
+// space is left out.
+func (c config) sources(found *shape) (map[string]map[string]int, error) {
+	all := map[string]map[string]int{}
+	for i, file := range files {
 		text, err := migrations.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
 		for _, match := range functionSource.FindAllStringSubmatch(string(text), -1) {
-			all[match[1]] = squeeze(c.expand(match[2], found))
+			if all[match[1]] == nil {
+				all[match[1]] = map[string]int{}
+			}
+			all[match[1]][squeeze(c.expand(match[2], found))] = i + 1
 		}
 	}
 	return all, nil
@@ -256,7 +274,8 @@ type shape struct {
 	names       map[string]bool // of all relations that are called as an index must be
 	constraints map[constraint]definition
 	triggers    map[trigger]definition
-	functions   map[string]bool // whether it is as it must be
+	functions   map[string]int            // the version whose it is; 0 for none
+	brought     map[string]map[string]int // what sources returned
 }
 
 type foundColumn struct {
@@ -342,7 +361,7 @@ func (c config) inspect(ctx context.Context, tx soultribe.DB) (*shape, error) {
 		names:       map[string]bool{},
 		constraints: map[constraint]definition{},
 		triggers:    map[trigger]definition{},
-		functions:   map[string]bool{},
+		functions:   map[string]int{},
 	}
 	names := make([]string, len(tables))
 	for i, t := range tables {
@@ -426,7 +445,7 @@ func (c config) inspect(ctx context.Context, tx soultribe.DB) (*shape, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, err := c.sources(s)
+	s.brought, err = c.sources(s)
 	if err != nil {
 		return nil, err
 	}
@@ -438,7 +457,10 @@ func (c config) inspect(ctx context.Context, tx soultribe.DB) (*shape, error) {
 		if i := slices.IndexFunc(functions, func(want function) bool {
 			return want.name == f.name && want.arguments == f.arguments
 		}); i >= 0 {
-			s.functions[f.name] = f == functions[i] && squeeze(source) == sources[f.name]
+			s.functions[f.name] = 0
+			if f == functions[i] {
+				s.functions[f.name] = s.brought[f.name][squeeze(source)]
+			}
 		}
 		return err
 	})
@@ -467,6 +489,7 @@ func functionNames() []string {
 //	constraint match.match_not_self_check
 //	unique profile(user_id)     a unique index on exactly these columns
 //	index match(user1_id)       an index that begins with this column
+//	value match.status          NOT NULL
 func (s *shape) has(what string) bool {
 	kind, name, _ := strings.Cut(what, " ")
 	switch kind {
@@ -480,6 +503,10 @@ func (s *shape) has(what string) bool {
 			}
 		}
 		return false
+	case "value":
+		table, name, _ := strings.Cut(name, ".")
+		f, ok := s.column(table, name)
+		return ok && !f.null
 	}
 	table, keys, _ := strings.Cut(strings.TrimSuffix(name, ")"), "(")
 	for _, f := range s.indexes {
@@ -520,24 +547,40 @@ func (s *shape) missing() bool {
 // differences names all in which s is not what a database at version applied must be. What is there
 // already of later versions must fit too.
 func (s *shape) differences(applied int) []string {
+	return slices.Concat(s.eachTable(applied, s.tableDifferences), s.indexDifferences(applied),
+		s.constraintDifferences(applied), s.triggerDifferences(applied), s.functionDifferences(applied))
+}
+
+// unreadable names all that keeps the rows of a database at version applied from being read, whatever
+// rules they are under.
+func (s *shape) unreadable(applied int) []string {
+	return s.eachTable(applied, func(t table, applied int) []string {
+		var diff []string
+		for _, want := range t.columns {
+			if unlike := s.columnDifference(t, want, applied); unlike != "" {
+				diff = append(diff, unlike)
+			}
+		}
+		return diff
+	})
+}
+
+// eachTable names the tables that are not there, or are not tables, and the differences within the others.
+func (s *shape) eachTable(applied int, within func(t table, applied int) []string) []string {
 	var diff []string
-	differ := func(format string, args ...any) {
-		diff = append(diff, fmt.Sprintf(format, args...))
-	}
 	for _, t := range tables {
 		switch s.relations[t.name] {
 		case "":
 			if t.since <= applied {
-				differ("table %s is missing", t.name)
+				diff = append(diff, fmt.Sprintf("table %s is missing", t.name))
 			}
 		case "r", "p":
-			diff = append(diff, s.tableDifferences(t, applied)...)
+			diff = append(diff, within(t, applied)...)
 		default:
-			differ("%s is not a table", t.name)
+			diff = append(diff, t.name+" is not a table")
 		}
 	}
-	return slices.Concat(diff, s.indexDifferences(applied), s.constraintDifferences(applied),
-		s.triggerDifferences(applied), s.functionDifferences(applied))
+	return diff
 }
 
 // due reports whether a table must have its rules: those of a table that has just been found and that the
@@ -617,10 +660,16 @@ func (s *shape) triggerDifferences(applied int) []string {
 func (s *shape) functionDifferences(applied int) []string {
 	var diff []string
 	for _, want := range functions {
-		switch right, ok := s.functions[want.name]; {
+		due := 1
+		for _, version := range s.brought[want.name] {
+			if version <= applied {
+				due = max(due, version)
+			}
+		}
+		switch found, ok := s.functions[want.name]; {
 		case !ok && rules <= applied:
 			diff = append(diff, fmt.Sprintf("function %s is missing", want.name))
-		case ok && !right:
+		case ok && found < due:
 			diff = append(diff, fmt.Sprintf("function %s is not the one that the library needs", want.name))
 		}
 	}
@@ -634,20 +683,17 @@ func (s *shape) tableDifferences(t table, applied int) []string {
 	}
 	for _, want := range t.columns {
 		found, ok := s.column(t.name, want.name)
+		unlike := s.columnDifference(t, want, applied)
 		switch {
-		case !ok:
-			if want.since == t.since || want.since <= applied {
-				differ("column %s.%s is missing", t.name, want.name)
-			}
-			continue
-		case !slices.Contains(want.types, found.typ):
-			differ("column %s.%s is %s, not %s", t.name, want.name, found.typ, strings.Join(want.types, " or "))
+		case unlike != "":
+			diff = append(diff, unlike)
 		case found.generated:
 			differ("column %s.%s is generated", t.name, want.name)
 		case want.name == "id" && !found.fills:
 			differ("column %s.id has no default", t.name)
 		}
 		switch {
+		case !ok:
 		case want.null && !found.null:
 			differ("column %s.%s is NOT NULL", t.name, want.name)
 		case !want.null && found.null && s.due(t.name, applied):
@@ -660,6 +706,18 @@ func (s *shape) tableDifferences(t table, applied int) []string {
 		}
 	}
 	return diff
+}
+
+// columnDifference says that a column cannot be read as what it must be, or nothing.
+func (s *shape) columnDifference(t table, want column, applied int) string {
+	found, ok := s.column(t.name, want.name)
+	switch {
+	case !ok && (want.since == t.since || want.since <= applied):
+		return fmt.Sprintf("column %s.%s is missing", t.name, want.name)
+	case ok && !slices.Contains(want.types, found.typ):
+		return fmt.Sprintf("column %s.%s is %s, not %s", t.name, want.name, found.typ, strings.Join(want.types, " or "))
+	}
+	return ""
 }
 
 // identifies reports whether id is unique in a table: by itself, or together with user_id, as it is where

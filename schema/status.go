@@ -37,7 +37,7 @@ func Status(ctx context.Context, db soultribe.DB, opts ...Option) (State, error)
 	if err != nil {
 		return state, err
 	}
-	err = c.reading(ctx, db, func(tx soultribe.DB) error {
+	err = c.reading(ctx, db, "read", readable, func(tx soultribe.DB) error {
 		state, err = c.status(ctx, tx)
 		return err
 	})
@@ -52,23 +52,31 @@ SET LOCAL IntervalStyle = postgres;
 SET LOCAL quote_all_identifiers = off;
 SET LOCAL standard_conforming_strings = on`
 
-// reading calls fn with a transaction that is readable and that is rolled back afterwards.
-func (c config) reading(ctx context.Context, db soultribe.DB, fn func(soultribe.DB) error) error {
+// oneSnapshot makes a transaction see one state of the database, whatever the session's default. It cannot
+// be said in a savepoint.
+const oneSnapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n"
+
+// reading calls fn with a transaction under the settings, and rolls it back afterwards. What goes wrong is
+// dressed as doing.
+func (c config) reading(ctx context.Context, db soultribe.DB, doing, settings string, fn func(soultribe.DB) error) error {
 	if isNil(db) {
 		return invalid("db", "is nil")
 	}
 	if inTransaction(db) {
-		return c.dress("read", readingWithin(ctx, db, fn))
+		return c.dress(doing, readingWithin(ctx, db, settings, fn))
 	}
 	tx, err := db.Begin(ctx)
 	if err != nil {
-		return c.dress("read", err)
+		return c.dress(doing, err)
 	}
 	defer rollback(ctx, tx)
-	if _, err := tx.Exec(ctx, readable); err != nil {
-		return c.dress("read", err)
+	if _, ok := db.(pgx.Tx); !ok {
+		settings = oneSnapshot + settings
 	}
-	return c.dress("read", fn(tx))
+	if _, err := tx.Exec(ctx, settings); err != nil {
+		return c.dress(doing, err)
+	}
+	return c.dress(doing, fn(tx))
 }
 
 // inTransaction reports whether db is a connection on which the caller has begun a transaction in plain
@@ -86,7 +94,7 @@ func inTransaction(db soultribe.DB) bool {
 }
 
 // readingWithin is reading in a transaction that the caller has begun in plain SQL.
-func readingWithin(ctx context.Context, db soultribe.DB, fn func(soultribe.DB) error) error {
+func readingWithin(ctx context.Context, db soultribe.DB, settings string, fn func(soultribe.DB) error) error {
 	if _, err := db.Exec(ctx, "SAVEPOINT soultribe_reading"); err != nil {
 		return err
 	}
@@ -95,7 +103,7 @@ func readingWithin(ctx context.Context, db soultribe.DB, fn func(soultribe.DB) e
 		defer cancel()
 		_, _ = db.Exec(ctx, "ROLLBACK TO SAVEPOINT soultribe_reading; RELEASE SAVEPOINT soultribe_reading")
 	}()
-	if _, err := db.Exec(ctx, readable); err != nil {
+	if _, err := db.Exec(ctx, settings); err != nil {
 		return err
 	}
 	return fn(db)
