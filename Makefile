@@ -43,9 +43,21 @@ test-container: test ## Run all tests on a container, or fail
 test-local: export SOULTRIBE_TEST_SERVER := local
 test-local: test ## Run all tests on the PostgreSQL that is installed, or fail
 
+.PHONY: attack
+attack: ## Attack the rules that the database keeps, and print what came of it
+	@$(with-postgres) SOULTRIBE_ATTACK_SECONDS=$${SOULTRIBE_ATTACK_SECONDS:-8} go test -run '^TestAttack' -v -count=1 -parallel 1 -timeout 1h $(ARGS) .
+
+.PHONY: audit
+audit: ## Search the rows of the database at DATABASE_URL for those that break a rule
+	@$(GO_RUN) ./cmd/soultribe audit $(ARGS)
+
 .PHONY: model
 model: ## Run the model of the state machines for minutes
 	@$(with-postgres) SOULTRIBE_MODEL_CHECKS=$${SOULTRIBE_MODEL_CHECKS:-5000} go test -run '^TestModel$$' -count=1 -timeout 1h -v $(ARGS) .
+
+.PHONY: bench
+bench: ## Compare with hand-written pgx, GORM, ent, bun, sqlx and sqlc, and write bench/RESULTS.md (minutes)
+	@$(with-postgres) cd bench && $(GO_RUN) . $(ARGS)
 
 .PHONY: examples
 examples: ## Run every example program
