@@ -27,16 +27,16 @@ func TestConformance(t *testing.T) {
 		configure func(*pgxpool.Config)
 		on        func(t *testing.T, pool *pgxpool.Pool) soultribe.DB // nil means the pool
 		schema    string
+		setup     soultribetest.Option
 		decorate  bool
 	}{
 		{name: "pool"},
 		{name: "decorated", decorate: true},
 		{name: "cache_describe", configure: mode(pgx.QueryExecModeCacheDescribe)},
-		{name: "describe_exec", configure: mode(pgx.QueryExecModeDescribeExec)},
 		{name: "exec", configure: mode(pgx.QueryExecModeExec)},
 		{name: "simple_protocol", configure: mode(pgx.QueryExecModeSimpleProtocol)},
 		{name: "hostile session", configure: hostileSession},
-		{name: "schema", schema: `So"ul Tribe? $1`},
+		{name: "schema and search path", schema: `So"ul Tribe? $1`, configure: trapped, setup: soultribetest.WithSetup("traps", layTraps)},
 		{name: "connection", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
 			t.Helper()
 			conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
@@ -67,6 +67,9 @@ func TestConformance(t *testing.T) {
 							return err
 						}))
 				}
+				if lane.setup != nil {
+					options = append(options, lane.setup)
+				}
 				db := soultribetest.New(t, options...)
 				pool := db.Pool
 				if lane.configure != nil {
@@ -78,7 +81,8 @@ func TestConformance(t *testing.T) {
 				}
 				store := newStore(t, db, on, opts...)
 				if lane.decorate {
-					return soultribe.Decorate(store, func(s soultribe.Store) soultribe.Store { return struct{ soultribe.Store }{s} }), db.Clock
+					wrap := func(s soultribe.Store) soultribe.Store { return struct{ soultribe.Store }{s} }
+					return soultribe.Decorate(soultribe.Decorate(store, wrap), wrap), db.Clock
 				}
 				return store, db.Clock
 			})

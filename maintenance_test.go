@@ -14,18 +14,6 @@ import (
 	"github.com/soultribe-chat/soultribe/soultribetest"
 )
 
-// TestDecoratedStoreConforms runs the suite on a Store in two decorators.
-func TestDecoratedStoreConforms(t *testing.T) {
-	t.Parallel()
-	type plain struct{ soultribe.Store }
-	wrap := func(s soultribe.Store) soultribe.Store { return plain{s} }
-	soultribetest.TestStore(t, func(t *testing.T, opts ...soultribe.Option) (soultribe.Store, *soultribetest.Clock) {
-		t.Helper()
-		db := soultribetest.New(t, soultribetest.WithStoreOptions(opts...))
-		return soultribe.Decorate(soultribe.Decorate(db.Store, wrap), wrap), db.Clock
-	})
-}
-
 // TestManySettle has several workers settle at one time, beside people who take steps themselves: each
 // meetup is reported once.
 func TestManySettle(t *testing.T) {
