@@ -268,7 +268,7 @@ func TestNames(t *testing.T) {
 		"emailverificationtoken: ix_emailverificationtoken_user_id",
 		"match: match_created_idx", "match: match_not_self_check", "match: match_pair_key", "match: match_pending_idx",
 		"match: match_pkey", "match: match_user1_created_idx", "match: match_user1_id_fkey", "match: match_user2_created_idx",
-		"match: match_user2_id_fkey", "match: soultribe_keep_pair",
+		"match: match_user2_id_fkey", "match: soultribe_cancel_meetup", "match: soultribe_keep_pair",
 		"meetup: meetup_duration_check", "meetup: meetup_live_key", "meetup: meetup_match_id_fkey",
 		"meetup: meetup_match_scheduled_idx", "meetup: meetup_pkey", "meetup: meetup_scheduled_idx", "meetup: soultribe_book_meetup",
 		"passwordresettoken: ix_passwordresettoken_token", "passwordresettoken: ix_passwordresettoken_user_id",

@@ -8,9 +8,9 @@ import (
 )
 
 // grants makes the statements that give those who can use the application's tables what they need of the
-// library's own, and never more than they have: to see bookings where they see meetups, to delete them
-// (which deleting a user does) where they delete meetups, and to see the version where they see users.
-// Nobody writes bookings but the trigger, with the rights of its owner.
+// library's own, and never more than they have: to see bookings where they see meetups, and to see the version
+// where they see users. Nobody writes or deletes bookings but the trigger and the key to meetup, with the rights
+// of their owner: without a booking somebody could be in two places.
 //
 // An owner has its privileges whether or not they are written down. soultribe_refuse is everybody's,
 // unless the host's default privileges say otherwise.
@@ -24,8 +24,7 @@ WITH holder AS (
 )
 SELECT pg_catalog.format('GRANT %s ON TABLE %s.%I TO %s', h.privilege_type, h.nspname, own.relname, h.name)
 FROM holder h
-JOIN (VALUES ('meetup', 'SELECT', 'soultribe_booking'), ('meetup', 'DELETE', 'soultribe_booking'),
-	('user', 'SELECT', 'soultribe_schema_version')) AS need (relname, privilege_type, own)
+JOIN (VALUES ('meetup', 'SELECT', 'soultribe_booking'), ('user', 'SELECT', 'soultribe_schema_version')) AS need (relname, privilege_type, own)
 	ON need.relname = h.relname AND need.privilege_type = h.privilege_type
 JOIN pg_catalog.pg_class own ON own.relnamespace = h.namespace AND own.relname = need.own AND own.relowner <> h.grantee
 UNION

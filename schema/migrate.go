@@ -64,7 +64,7 @@ SET LOCAL client_min_messages = warning`
 // connection and a transaction pooler both serve.
 //
 // Roles that have privileges on tables that were there get those that they need on the library's own: to see
-// and to delete bookings as they may meetups, and to see the version as they may users.
+// bookings as they may meetups, and the version as they may users.
 //
 // It returns
 //   - a [MismatchError], when the database is newer than the library, or has tables of another shape, or

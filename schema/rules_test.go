@@ -152,6 +152,126 @@ func TestBookingsAtOnce(t *testing.T) {
 	require.Equal(t, []string{"1 2"}, lines(t, pool, `SELECT (SELECT count(*) FROM meetup WHERE status = 'confirmed') || ' ' || (SELECT count(*) FROM soultribe_booking)`))
 }
 
+// atOnce has clients run plain statements, each in a transaction of its own and again and again, and returns how
+// many went through and how many PostgreSQL refused, by SQLSTATE. Nobody has a lock_timeout, so that a deadlock
+// is one.
+func atOnce(t *testing.T, pool *pgxpool.Pool, clients, times int, statement func(client, time int) string) map[string]int {
+	t.Helper()
+	busy := connect(t, pool.Config().ConnString(), maxConns(int32(clients))) //nolint:gosec // a few
+	outcomes := make([]map[string]int, clients)
+	var done sync.WaitGroup
+	for client := range clients {
+		done.Go(func() {
+			outcomes[client] = map[string]int{}
+			for i := range times {
+				_, err := busy.Exec(t.Context(), statement(client, i))
+				outcomes[client][sqlState(err)]++
+			}
+		})
+	}
+	done.Wait()
+	all := map[string]int{}
+	for _, o := range outcomes {
+		for code, n := range o {
+			all[code] += n
+		}
+	}
+	t.Logf("%v", all)
+	return all
+}
+
+// TestPlainWritersTakeTurns has clients of plain SQL move and confirm meetups that share people, by single
+// statements. One is refused where the time is taken, and none for a deadlock.
+func TestPlainWritersTakeTurns(t *testing.T) {
+	t.Parallel()
+	const overlapping = `SELECT count(*)::text FROM soultribe_booking a JOIN soultribe_booking b ON a.user_id = b.user_id AND a.meetup_id < b.meetup_id
+		AND a.starts_at < b.ends_at AND b.starts_at < a.ends_at`
+	pairs := func(t *testing.T, statement string) *pgxpool.Pool {
+		t.Helper()
+		pool := newPool(t)
+		require.NoError(t, schema.Migrate(t.Context(), pool))
+		exec(t, pool, `INSERT INTO "user" (id, email, password_hash, created_at) SELECT n, n || '@x.org', '', '2024-01-01' FROM generate_series(1, 4) AS n`, statement)
+		return pool
+	}
+	t.Run("moves", func(t *testing.T) {
+		t.Parallel()
+		pool := pairs(t, `INSERT INTO match (id, user1_id, user2_id, status, created_at, updated_at) SELECT n - 1, 1, n, 'accepted', '2024-01-01', '2024-01-01' FROM generate_series(2, 4) AS n;
+			INSERT INTO meetup (id, match_id, scheduled_time, status, created_at, updated_at)
+				SELECT n, n, timestamp '2024-05-01' + n * interval '1 day', 'confirmed', '2024-01-01', '2024-01-01' FROM generate_series(1, 3) AS n`)
+		got := atOnce(t, pool, 8, 60, func(client, i int) string {
+			return fmt.Sprintf(`UPDATE meetup SET scheduled_time = timestamp '2024-05-01' + %d * interval '30 minutes' WHERE id = %d`, (client*31+i*7)%12, (client+i)%3+1)
+		})
+		require.NotZero(t, got[""])
+		require.NotZero(t, got["23P01"])
+		require.Equal(t, 8*60, got[""]+got["23P01"], "%v", got)
+		require.Equal(t, []string{"0"}, lines(t, pool, overlapping))
+		require.Equal(t, []string{"6"}, lines(t, pool, `SELECT count(*)::text FROM soultribe_booking`))
+	})
+	t.Run("confirmations", func(t *testing.T) {
+		t.Parallel()
+		pool := pairs(t, `INSERT INTO match (id, user1_id, user2_id, status, created_at, updated_at) SELECT row_number() OVER (), greatest(a, b), least(a, b), 'accepted', '2024-01-01', '2024-01-01'
+				FROM generate_series(1, 4) AS a, generate_series(1, 4) AS b WHERE a < b;
+			INSERT INTO meetup (id, match_id, scheduled_time, status, created_at, updated_at)
+				SELECT n, n, '2024-05-01', 'proposed', '2024-01-01', '2024-01-01' FROM generate_series(1, 6) AS n`)
+		got := atOnce(t, pool, 12, 40, func(client, i int) string {
+			return fmt.Sprintf(`UPDATE meetup SET status = '%s' WHERE id = %d`, []string{"confirmed", "proposed"}[i%2], (client*5+i)%6+1)
+		})
+		require.NotZero(t, got["23P01"])
+		require.Equal(t, 12*40, got[""]+got["23P01"], "%v", got)
+		require.Equal(t, []string{"0"}, lines(t, pool, overlapping))
+	})
+	t.Run("all at once", func(t *testing.T) {
+		t.Parallel()
+		const n = 12_000 // more than the server has room for locks of
+		pool := newPool(t)
+		require.NoError(t, schema.Migrate(t.Context(), pool))
+		exec(t, pool, fmt.Sprintf(`INSERT INTO "user" (id, email, password_hash, created_at) SELECT n, n || '@x.org', '', '2024-01-01' FROM generate_series(1, %[1]d) AS n;
+			INSERT INTO match (id, user1_id, user2_id, status, created_at, updated_at) SELECT n, n, n %% %[1]d + 1, 'accepted', '2024-01-01', '2024-01-01' FROM generate_series(1, %[1]d) AS n;
+			INSERT INTO meetup (match_id, scheduled_time, status, created_at, updated_at)
+				SELECT n, timestamp '2024-05-01' + n %% 7 * interval '1 day', 'proposed', '2024-01-01', '2024-01-01' FROM generate_series(1, %[1]d) AS n`, n))
+		exec(t, pool, `UPDATE meetup SET status = 'confirmed' WHERE match_id % 2 = 0`)
+		require.Equal(t, []string{fmt.Sprint(n)}, lines(t, pool, `SELECT count(*)::text FROM soultribe_booking`))
+	})
+}
+
+// TestConfirmedMeetupHasAMatch has the key to match looked at when the transaction ends, or not at all.
+func TestConfirmedMeetupHasAMatch(t *testing.T) {
+	t.Parallel()
+	databaseURL := newDatabase(t)
+	for name, key := range map[string]string{
+		"deferred": `ALTER TABLE meetup DROP CONSTRAINT meetup_match_id_fkey, ADD FOREIGN KEY (match_id) REFERENCES match (id) DEFERRABLE INITIALLY DEFERRED`,
+		"none":     `ALTER TABLE meetup DROP CONSTRAINT meetup_match_id_fkey`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, in := newSchema(t, databaseURL, sqlalchemy, people, key)
+			require.NoError(t, schema.Migrate(t.Context(), pool, in))
+			refused(t, pool, `INSERT INTO meetup (match_id, scheduled_time, status, created_at, updated_at) VALUES (900, '2024-05-01', 'confirmed', '2024-01-01', '2024-01-01')`,
+				"23503", "meetup_match_id_fkey")
+		})
+	}
+}
+
+// TestMatchTakesItsMeetup has plain SQL cancel matches.
+func TestMatchTakesItsMeetup(t *testing.T) {
+	t.Parallel()
+	databaseURL := newDatabase(t)
+	for status, want := range map[string][]string{
+		"cancelled": {"1 completed", "2 cancelled", "3 canceled"}, "canceled": {"1 completed", "2 cancelled", "3 canceled"},
+		"accepted": {"1 confirmed", "2 confirmed", "3 canceled"}, "suggested": {"1 confirmed", "2 confirmed", "3 canceled"},
+	} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			pool, in := newSchema(t, databaseURL, sqlalchemy, people)
+			require.NoError(t, schema.Migrate(t.Context(), pool, in))
+			// The first is over by then, and the second is not.
+			exec(t, pool, `UPDATE match SET status = '`+status+`', updated_at = '2024-05-01 11:00'`)
+			require.Equal(t, want, lines(t, pool, `SELECT id || ' ' || status FROM meetup ORDER BY id`))
+			require.Len(t, lines(t, pool, bookings), map[string]int{"accepted": 4, "suggested": 4}[status])
+		})
+	}
+}
+
 // evil has a function, an operator or a table for each name that anything might look up.
 const evil = `
 CREATE SCHEMA evil;

@@ -69,6 +69,8 @@ func newConfig(opts []Option) (config, error) {
 		return c, invalid("schema", "is not valid UTF-8")
 	case strings.ContainsRune(c.schema, 0):
 		return c, invalid("schema", "has a NUL character")
+	case strings.Contains(c.schema, "$function$"):
+		return c, invalid("schema", "has a $function$ in it, which is where the functions end")
 	case c.lockTimeout < time.Millisecond:
 		return c, invalid("lock_timeout", "must be a millisecond at least")
 	}

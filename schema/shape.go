@@ -159,6 +159,7 @@ const (
 	contract = 1 // the version that adds the contract's tables
 	// The rest is of version 2. Version 1 has indexes too, but what is needed of them has a rule in version 2.
 	rules = 2
+	turns = 3 // the version that adds what ends with a match
 )
 
 var indexes = []index{
@@ -205,11 +206,15 @@ var uniques = []index{
 
 var triggers = []struct {
 	trigger
-	text string
+	since int // the version that adds it
+	text  string
 }{
-	{trigger{"meetup", "soultribe_book_meetup"},
+	{trigger{"meetup", "soultribe_book_meetup"}, rules,
 		`CREATE TRIGGER soultribe_book_meetup AFTER INSERT OR UPDATE FOR EACH ROW EXECUTE FUNCTION soultribe_book_meetup()`},
-	{trigger{"match", "soultribe_keep_pair"},
+	{trigger{"match", "soultribe_cancel_meetup"}, turns,
+		`CREATE TRIGGER soultribe_cancel_meetup AFTER UPDATE FOR EACH ROW
+		WHEN (old.status = 'accepted' AND new.status = ANY (ARRAY['cancelled', 'canceled'])) EXECUTE FUNCTION soultribe_cancel_meetup()`},
+	{trigger{"match", "soultribe_keep_pair"}, rules,
 		`CREATE TRIGGER soultribe_keep_pair AFTER UPDATE FOR EACH ROW
 		WHEN (LEAST(old.user1_id, old.user2_id) <> LEAST(new.user1_id, new.user2_id)
 			OR GREATEST(old.user1_id, old.user2_id) <> GREATEST(new.user1_id, new.user2_id))
@@ -218,6 +223,7 @@ var triggers = []struct {
 
 var functions = []function{
 	{"soultribe_book_meetup", "", "plpgsql trigger volatile definer search_path=pg_catalog, pg_temp"},
+	{"soultribe_cancel_meetup", "", "plpgsql trigger volatile definer search_path=pg_catalog, pg_temp"},
 	{"soultribe_keep_pair", "", "plpgsql trigger volatile invoker search_path=pg_catalog, pg_temp"},
 	{"soultribe_refuse", "text, text, text", "plpgsql boolean volatile invoker search_path=pg_catalog, pg_temp"},
 }
@@ -645,7 +651,7 @@ func (s *shape) triggerDifferences(applied int) []string {
 	for _, want := range triggers {
 		switch found, ok := s.triggers[want.trigger]; {
 		case !ok:
-			if rules <= applied && s.has("table "+want.table) {
+			if want.since <= applied && s.has("table "+want.table) {
 				diff = append(diff, fmt.Sprintf("trigger %s on %s is missing", want.name, want.table))
 			}
 		case found.text != plain(want.text):
@@ -660,16 +666,16 @@ func (s *shape) triggerDifferences(applied int) []string {
 func (s *shape) functionDifferences(applied int) []string {
 	var diff []string
 	for _, want := range functions {
-		due := 1
+		due := 0 // the version whose it must be, 0 while none has brought it
 		for _, version := range s.brought[want.name] {
 			if version <= applied {
 				due = max(due, version)
 			}
 		}
 		switch found, ok := s.functions[want.name]; {
-		case !ok && rules <= applied:
+		case !ok && due > 0:
 			diff = append(diff, fmt.Sprintf("function %s is missing", want.name))
-		case ok && found < due:
+		case ok && found < max(due, 1):
 			diff = append(diff, fmt.Sprintf("function %s is not the one that the library needs", want.name))
 		}
 	}

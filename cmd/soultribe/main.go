@@ -131,7 +131,7 @@ func (c command) call(ctx context.Context, args []string, databaseURL string, st
 
 	answer, err := c.on(ctx, databaseURL, s)
 	if answer != nil {
-		if errPrint := printAnswer(stdout, answer, s.json); err == nil {
+		if errPrint := printAnswer(stdout, answer, s.json); errPrint != nil {
 			err = errPrint
 		}
 	}

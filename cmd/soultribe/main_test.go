@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -83,6 +84,24 @@ INSERT INTO match (user1_id, user2_id, status, created_at, updated_at) SELECT 1,
 	_, stderr, code = soultribeCommand(t, db.URL, "check")
 	require.Contains(t, stderr, "constraint availabilityslot_no_overlap on availabilityslot is missing")
 	require.Equal(t, exitNotAsItMustBe, code)
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space is left") }
+
+// TestAnswerIsLost has findings that cannot be written.
+func TestAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	db.User(t)
+	_, err := db.Pool.Exec(t.Context(), `UPDATE "user" SET password_hash = 'junk'`)
+	require.NoError(t, err)
+	for _, args := range [][]string{{"audit"}, {"audit", "-json"}, {"status"}} {
+		var errs strings.Builder
+		require.Equal(t, exitFailed, run(t.Context(), args, db.URL, full{}, &errs))
+		require.Contains(t, errs.String(), "no space is left")
+	}
 }
 
 // TestReadmeShowsHelp holds the README to what the program says of itself.
