@@ -157,7 +157,7 @@ func TestBookingsAtOnce(t *testing.T) {
 // is one.
 func atOnce(t *testing.T, pool *pgxpool.Pool, clients, times int, statement func(client, time int) string) map[string]int {
 	t.Helper()
-	busy := connect(t, pool.Config().ConnString(), maxConns(int32(clients))) //nolint:gosec // a few
+	busy := connect(t, pool.Config().ConnString(), maxConns(int32(clients)))
 	outcomes := make([]map[string]int, clients)
 	var done sync.WaitGroup
 	for client := range clients {
