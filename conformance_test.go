@@ -31,12 +31,15 @@ func TestConformance(t *testing.T) {
 		decorate  bool
 	}{
 		{name: "pool"},
-		{name: "decorated", decorate: true},
-		{name: "cache_describe", configure: mode(pgx.QueryExecModeCacheDescribe)},
-		{name: "exec", configure: mode(pgx.QueryExecModeExec)},
-		{name: "simple_protocol", configure: mode(pgx.QueryExecModeSimpleProtocol)},
-		{name: "hostile session", configure: hostileSession},
-		{name: "schema and search path", schema: `So"ul Tribe? $1`, configure: trapped, setup: soultribetest.WithSetup("traps", layTraps)},
+		{name: "exec, decorated", configure: mode(pgx.QueryExecModeExec), decorate: true},
+		{name: "simple_protocol, hostile session", configure: func(c *pgxpool.Config) {
+			hostileSession(c)
+			mode(pgx.QueryExecModeSimpleProtocol)(c)
+		}},
+		{name: "cache_describe, schema and search path", schema: `So"ul Tribe? $1`, setup: soultribetest.WithSetup("traps", layTraps), configure: func(c *pgxpool.Config) {
+			trapped(c)
+			mode(pgx.QueryExecModeCacheDescribe)(c)
+		}},
 		{name: "connection", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
 			t.Helper()
 			conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
