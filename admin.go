@@ -65,12 +65,12 @@ func newAdminStatements(t tables) adminStatements {
 	}
 }
 
-func scanPendingMatch(row pgx.CollectableRow) (listed[PendingMatch], error) {
+func scanPendingMatch(row pgx.CollectableRow) (PendingMatch, place, error) {
 	var m PendingMatch
 	errMatch := scan(row, (*int64)(&m.ID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt,
 		&m.User1Email, &m.User2Email)
 	at, _, errTime := rawTimestamp(row, matchCreatedAt)
-	return listed[PendingMatch]{m, at, int64(m.ID)}, errors.Join(errMatch, errTime)
+	return m, place{at, int64(m.ID)}, errors.Join(errMatch, errTime)
 }
 
 // likePrefix escapes what has a meaning in a LIKE pattern.
@@ -104,7 +104,7 @@ func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	if later {
 		list = list.Where("u.id > ?::bigint", id)
 	}
-	rows, err := queryList(ctx, p, op, list.OrderBy("u.id").Suffix("LIMIT ?::bigint", limit+1), scanUser)
+	rows, err := queryList(ctx, p, op, list.OrderBy("u.id").Suffix("LIMIT ?::bigint", limit+1), limit+1, scanUser)
 	return newPage(rows, limit, func(u User) Cursor { return key.encode(int64(u.ID)) }), err
 }
 
@@ -136,8 +136,9 @@ func (p *Postgres) PendingMatches(ctx context.Context, q PageQuery) (Page[Pendin
 	if err := errors.Join(err, errCursor, errTime); err != nil {
 		return Page[PendingMatch]{}, opError(op, err)
 	}
-	rows, err := queryAll(ctx, p, op, p.sql.pendingMatches, scanPendingMatch, after, id, limit+1)
-	return newListedPage(rows, limit, key), err
+	var last place
+	rows, err := queryUpTo(ctx, p, op, p.sql.pendingMatches, limit+1, untilLast(limit, &last, scanPendingMatch), after, id, limit+1)
+	return newListedPage(rows, limit, last, key), err
 }
 
 // ScanMatches implements [AdminStore].

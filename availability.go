@@ -141,11 +141,12 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
 			Where("u.id = $1::bigint").OrderBy("list.start_dt_utc", "list.id")),
 		mutualUsers: compile("MutualUsers", mutualUsers),
-		// IN and this order take the index on user and start; see mutualWindows for the merge.
-		mutualSlots: compile("MutualSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
+		// IN, this order and the id, without which the index on start has all that is asked for, take the index on
+		// user and start; see MutualAvailability for the merge.
+		mutualSlots: compile("MutualSlots", squirrel.Select(ownedSlot).From(t.slot+" s").
 			Where("s.user_id IN ($1::bigint, $2::bigint) AND "+meets("s", "$3::timestamp", "$4::timestamp")).
 			OrderBy("s.user_id", "s.start_dt_utc")),
-		mutualBusy: compile("MutualBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
+		mutualBusy: compile("MutualBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
 			Where("b.user_id IN ($1::bigint, $2::bigint) AND b.starts_at < $4::timestamp AND b.ends_at > $3::timestamp").
 			OrderBy("b.starts_at")),
 	}
@@ -232,14 +233,17 @@ func scanSlot(row pgx.CollectableRow) (Slot, error) {
 // scanStored reads a slot that may be absent behind the id of what it belongs to.
 func scanStored(row pgx.CollectableRow) (*Slot, error) {
 	var s Slot
-	var parent int64
-	var id, user *int64
-	var zone *string
-	if err := scan(row, &parent, &id, &user, &s.Start, &s.End, &zone, &s.CreatedAt, &s.UpdatedAt); err != nil || id == nil {
+	if found, err := s.scanStored(row); !found || err != nil {
 		return nil, err
 	}
-	s.ID, s.UserID, s.Timezone = SlotID(*id), UserID(*user), *zone
 	return &s, nil
+}
+
+func (s *Slot) scanStored(row pgx.CollectableRow) (found bool, err error) {
+	if row.RawValues()[1] == nil {
+		return false, nil
+	}
+	return true, scan(row, nil, (*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
 }
 
 // slotRow is a slot as it goes in.
@@ -379,13 +383,17 @@ func (p *Postgres) ReplaceSlots(ctx context.Context, actor UserID, window Window
 	})
 }
 
-// storeSlots stores rows by s, after what before queues, and returns them in the caller's order.
+// storeSlots stores rows, which are in order of start, by s, after what before queues, and returns them in the caller's order.
 func (p *Postgres) storeSlots(ctx context.Context, op string, s statement, actor UserID, rows []slotRow, now time.Time, before func(b *batch)) ([]Slot, error) {
-	var stored []*Slot
+	stored := make([]Slot, 0, len(rows))
 	err := p.sendGuarded(ctx, op, func(b *batch) {
 		before(b)
 		args := append([]any{int64(actor)}, slotArrays(rows)...)
-		queueAll(b, s, scanStored, &stored, append(args, timestamp(now))...)
+		var slot Slot // one for all, as what is scanned into is on the heap
+		queueAll(b, s, func(row pgx.CollectableRow) (Slot, error) {
+			_, err := slot.scanStored(row)
+			return slot, err
+		}, &stored, append(args, timestamp(now))...)
 	})
 	var pg *pgconn.PgError
 	switch {
@@ -396,15 +404,17 @@ func (p *Postgres) storeSlots(ctx context.Context, op string, s statement, actor
 	case len(stored) == 0:
 		return nil, opError(op, ErrNotFound)
 	}
-	slots := make([]Slot, len(rows))
-	byStart := make(map[int64]Slot, len(rows))
-	for _, s := range stored {
-		if s != nil {
-			byStart[s.Start.UnixMicro()] = *s
-		}
+	if len(rows) == 0 { // there is one row, without a slot
+		return []Slot{}, nil
 	}
-	for _, r := range rows {
-		slots[r.index] = byStart[r.start.Time.UnixMicro()]
+	// No two start at one time, so that both are in the same order.
+	slices.SortFunc(stored, func(a, b Slot) int { return a.Start.Compare(b.Start) })
+	if slices.IsSortedFunc(rows, func(a, b slotRow) int { return cmp.Compare(a.index, b.index) }) {
+		return stored, nil
+	}
+	slots := make([]Slot, len(rows))
+	for i, r := range rows {
+		slots[r.index] = stored[i]
 	}
 	return slots, nil
 }
@@ -482,7 +492,7 @@ func (p *Postgres) Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[S
 	if err := errors.Join(checkID("actor", actor), err, checkTime("from", from), checkTime("to", to), errCursor); err != nil {
 		return Page[Slot]{}, opError(op, err)
 	}
-	slots, err := queryListOf(ctx, p, op, p.sql.slots, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
+	slots, err := queryListOf(ctx, p, op, p.sql.slots, limit+1, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
 	return newPage(slots, limit, func(s Slot) Cursor { return key.encode(s.Start.UnixMicro(), int64(s.ID)) }), err
 }
 
@@ -525,9 +535,15 @@ type ownedWindow struct {
 	user UserID
 }
 
+// What scanOwnedWindow reads of a slot s and of a booking b.
+const (
+	ownedSlot    = "s.user_id, s.start_dt_utc, s.end_dt_utc, s.id"
+	ownedBooking = "b.user_id, b.starts_at, b.ends_at, b.meetup_id"
+)
+
 func scanOwnedWindow(row pgx.CollectableRow) (ownedWindow, error) {
 	var w ownedWindow
-	err := scan(row, (*int64)(&w.user), &w.Start, &w.End)
+	err := scan(row, (*int64)(&w.user), &w.Start, &w.End, nil)
 	return w, err
 }
 

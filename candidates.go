@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/Masterminds/squirrel"
@@ -41,8 +43,15 @@ type CandidateQuery struct {
 	// MaxWindows is how many windows to show of each person, 20 at most; 0 means 5. A stranger's
 	// calendar is not for handing out.
 	MaxWindows int
-	Limit      int // see [PageQuery]
-	After      Cursor
+	// Share is at how many of the people MostTimeFirst looks, rounded up to 64ths; 1 is all. 0 leaves it to
+	// the Store: all while the table has up to a million slots, and beyond that as many as have a million. [Page.Covered] tells.
+	// Each search begins where the one before it ended, so that repeated ones look at everyone in turn.
+	Share float64
+	// Within ends the search of MostTimeFirst for its first page after so long, at the end of a 64th of the people; 0
+	// means it goes on to its end.
+	Within time.Duration
+	Limit  int // see [PageQuery]
+	After  Cursor
 }
 
 // Candidate is a person with whom the actor could meet.
@@ -77,45 +86,46 @@ func (c *Candidate) UnmarshalJSON(b []byte) error {
 
 type candidateStatements struct {
 	askerExists, askerSlots, askerBusy, askerMatches statement
-	soonest, mostTime                                statement
+	allSlots                                         statement
+	soonest, mostTime, mostTimeByGroup               statement
 }
 
 func newCandidateStatements(t tables) candidateStatements {
 	return candidateStatements{
 		askerExists: compile("CandidatesAsker", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint")),
-		askerSlots: compile("CandidatesSlots", squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
+		askerSlots: compile("CandidatesSlots", squirrel.Select(ownedSlot).From(t.slot+" s").
 			Where("s.user_id = $1::bigint AND "+meets("s", "$2::timestamp", "$3::timestamp")).OrderBy("s.start_dt_utc")),
-		askerBusy: compile("CandidatesBusy", squirrel.Select("b.user_id", "b.starts_at", "b.ends_at").From(t.booking+" b").
+		askerBusy: compile("CandidatesBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
 			Where("b.user_id = $1::bigint AND b.starts_at < $3::timestamp AND b.ends_at > $2::timestamp").OrderBy("b.starts_at")),
 		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END").
 			From(t.match+" m").Where(ofActor+" AND NOT (m.status = 'cancelled' AND m.updated_at <= $2::timestamp)")),
-		soonest:  soonestCandidates(t),
-		mostTime: mostTimeCandidates(t),
+		allSlots: compile("CandidatesSlotCount", squirrel.Select("greatest(c.reltuples::bigint, 0)").From("pg_catalog.pg_class c").
+			Where("c.oid = '"+strings.ReplaceAll(t.slot, "'", "''")+"'::regclass")),
+		soonest:         soonestCandidates(t),
+		mostTime:        mostTimeCandidates(t, false),
+		mostTimeByGroup: mostTimeCandidates(t, true),
 	}
 }
 
-// Both statements that find candidates take the asker ($1), when the asker is free ($2 to $3), whom to
-// leave out ($4), the microseconds below which a window does not count ($5), how many windows ($6) and
-// how many people ($7) to return, and behind those where to go on. A slot lasts 24 hours at most, so that
-// the slots that meet a window are a narrow range of the index on start.
-const (
-	others = "s.user_id <> $1::bigint AND s.user_id <> ALL($4::bigint[])"
-
-	pieceStart = "greatest(s.start_dt_utc, f.starts_at)"
-	pieceEnd   = "least(s.end_dt_utc, f.ends_at)"
-)
+// The statements that find candidates take the asker ($1), when the asker is free ($2 to $3), whom to leave
+// out ($4), the microseconds below which a window does not count ($5), how many windows ($6) and how many
+// people ($7) to return, and behind those where to go on. A slot lasts 24 hours at most, so that the slots
+// that meet a window are a narrow range of the index on start.
+const others = "s.user_id <> $1::bigint AND s.user_id <> ALL($4::bigint[])"
 
 // longEnough says that an interval counts.
 func longEnough(length string) string {
 	return "(" + length + ") >= ($5::bigint * interval '1 microsecond')"
 }
 
-// candidatePage returns the people c of page.
-func candidatePage(t tables, order ...string) squirrel.SelectBuilder {
-	return squirrel.Select("c.user_id", "coalesce(pr.display_name, '')", "coalesce(pr.timezone, '')", "c.first", "c.total",
-		"c.starts[1:$6::integer]", "c.ends[1:$6::integer]", "c.start_dt_utc", "c.end_dt_utc").
-		From("page c").LeftJoin(t.profile + " pr ON pr.user_id = c.user_id").OrderBy(order...)
+// microseconds is the sum of intervals, each of which, as the sum, a float can hold exactly: 285 years.
+func microseconds(interval string) string {
+	return "sum(round(date_part('epoch', " + interval + ") * 1000000))::bigint"
 }
+
+// candidateColumns are those of the person c of a page, whose profile is pr.
+const candidateColumns = "c.user_id, coalesce(pr.display_name, ''), coalesce(pr.timezone, ''), c.first, c.total," +
+	" c.starts[1:$6::integer], c.ends[1:$6::integer], c.start_dt_utc, c.end_dt_utc"
 
 // askerHorizon is all of the asker's time.
 func askerHorizon() with {
@@ -130,71 +140,104 @@ func verified(t tables, user string) string {
 
 // sharedWindows is one row w of the windows that a person shares with the asker: what of the person's
 // slots, merged, is in the asker's time. Where there is none, first is NULL.
-func sharedWindows(t tables, user string, more ...string) string {
+func sharedWindows(t tables, user string) string {
 	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From(t.slot + " o").
 		Where("o.user_id = " + user + " AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)" +
 			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')")
 	all := func(bound string) string {
 		return "array_agg((extract(epoch FROM " + bound + ") * 1000000)::bigint ORDER BY r)"
 	}
-	windows := squirrel.Select("min(lower(r)) AS first", all("lower(r)")+" AS starts", all("upper(r)")+" AS ends").Columns(more...).
+	windows := squirrel.Select("min(lower(r)) AS first", all("lower(r)")+" AS starts", all("upper(r)")+" AS ends",
+		microseconds("upper(r) - lower(r)")+" AS time").
 		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where(longEnough("upper(r) - lower(r)"))
 	return "LATERAL (" + constant(windows) + ") w"
 }
 
-// totalOf is the sum of intervals in microseconds, each of which a float can hold exactly: 285 years.
-func totalOf(interval string) string {
-	return "sum(round(date_part('epoch', " + interval + ") * 1000000)::bigint)::bigint AS total"
-}
-
 // soonestCandidates reads the slots that meet the asker's windows from the index, in order, and stops
 // where the page is full, so that the number of people makes no difference. A person comes with the slot
-// with which their first window begins. In each of the asker's windows the list goes on after the slot
-// that $8, $9 and $10 say.
+// with which their first window begins.
+//
+// Each of the asker's windows comes as two rows of $2 and following, of which $8 tells the first. That is for the
+// slots that have begun when the window begins, and it goes back in time: who has begun last is found at
+// once, while forward all that is over of the 24 hours before would be in the way. The second is for those
+// that begin in it. Each goes on behind the slot that $9, $10 and $11 say.
 func soonestCandidates(t tables) statement {
-	order := []string{"c.place", "c.start_dt_utc", "c.end_dt_utc", "c.user_id"}
+	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
 	// What is quickly seen comes first: most slots that are too short have no other that goes on from them.
 	adjacent := squirrel.Select("true").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
-	found := squirrel.Select("f.place", "s.start_dt_utc", "s.end_dt_utc", "s.user_id", "w.*").
-		From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", totalOf("upper(r) - lower(r)"), "min(lower(r)) = "+pieceStart+" AS begins")).
-		Where("(s.start_dt_utc, s.end_dt_utc, s.user_id) > (f.after_start, f.after_end, f.after_user)").
-		Where("s.start_dt_utc < f.ends_at AND s.end_dt_utc > f.starts_at").Where(others).
-		Where("CASE WHEN "+longEnough(pieceEnd+" - "+pieceStart)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").Where("w.begins").
-		OrderBy("s.start_dt_utc", "s.end_dt_utc", "s.user_id").Suffix("LIMIT $7::bigint")
-	return compile("CandidatesSoonest", candidatePage(t, order...),
-		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::timestamp[]", "$9::timestamp[]", "$10::bigint[]") +
-			" WITH ORDINALITY AS f (starts_at, ends_at, after_start, after_end, after_user, place)")},
+	found := func(first, where, direction string, keys ...string) squirrel.SelectBuilder {
+		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
+		// all of them.
+		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3", "w.*").
+			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others).
+			Where("CASE WHEN "+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").
+			Where("CASE WHEN w.first = "+first+" THEN true END").
+			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $7::bigint")
+	}
+	begun := found("f.starts_at", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
+		" AND s.start_dt_utc > (f.starts_at - interval '24 hours') AND s.end_dt_utc > f.starts_at",
+		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - s.end_dt_utc", "0 - s.user_id")
+	coming := found("s.start_dt_utc", "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
+		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
+	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
+	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, "64").From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
+		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::boolean[]", "$9::timestamp[]", "$10::timestamp[]", "$11::bigint[]") +
+			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
-		// The subquery, which OFFSET keeps apart, comes sorted: so one window is read after the other, and
-		// the last ones not at all.
-		with{"page", squirrel.Select("c.*").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
-			CrossJoin("LATERAL ("+constant(found)+") c").OrderBy("f.place", order[1], order[2], order[3]).Suffix("LIMIT $7::bigint")})
+		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
+		// ones not at all.
+		with{"page", squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
+			CrossJoin("LATERAL (("+constant(begun)+") UNION ALL ("+constant(coming)+")) c").
+			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix("LIMIT $7::bigint")})
 }
 
-// mostTimeCandidates merges the slots of everyone who shares time with the asker: a piece begins a window
-// unless it touches one before it. Only those who come first are looked at further. The list goes on
-// after the person $9, who has $8 microseconds.
-func mostTimeCandidates(t tables) statement {
-	order := []string{"c.total DESC", "c.user_id"}
-	return compile("CandidatesMostTime", candidatePage(t, order...),
+const (
+	// candidateGroups is into how many groups people fall, by the last bits of their ids. An index is on this.
+	candidateGroups = 64
+	// fewSlots are so few that MostTimeFirst looks at all people at once.
+	fewSlots = 1_000_000
+	// noLimit is longer than a search can be.
+	noLimit = 365 * 24 * time.Hour
+)
+
+// mostTimeCandidates adds up the time that everyone has in common with the asker, and looks further only at
+// those who come first. The list goes on after the person $9, who has $8 microseconds.
+//
+// By groups it looks at those of $10, one after the other, so that each takes little memory, and at no further one
+// once $11 microseconds have passed. The last column is how many it has looked at.
+func mostTimeCandidates(t tables, byGroup bool) statement {
+	// Slots of a person do not overlap, so that the sum of what they have in the asker's windows is the time in
+	// all windows; but for windows that do not count, for which the slots must be merged.
+	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at").
+		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc").Where(others)
+	name, looked := "CandidatesMostTime", "max(64)" // as if it were by groups
+	groups := squirrel.Select("0 AS number", "true AS looked")
+	if byGroup {
+		name, looked = "CandidatesMostTimeByGroup", "count(DISTINCT f.number) FILTER (WHERE f.looked)"
+		pieces = pieces.Where("(s.user_id & 63) = g.number AND g.looked")
+		groups = squirrel.Select("g.number", "l.looked").From("unnest($10::integer[]) WITH ORDINALITY AS g (number, place)").
+			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($11::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
+	}
+	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest(p.merged) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
+	sums := squirrel.Select("p.user_id", "min(p.ends_at - p.starts_at) AS shortest", microseconds("p.ends_at - p.starts_at")+" AS time",
+		"range_agg(tsrange(p.starts_at, p.ends_at)) AS merged").From("(" + constant(pieces) + ") p").GroupBy("p.user_id")
+	ranked := squirrel.Select("p.user_id", "CASE WHEN "+longEnough("p.shortest")+" THEN p.time ELSE "+merged+" END AS total").From("(" + constant(sums) + ") p")
+	// OFFSET has people sorted before they are looked up, until the page is full.
+	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
+		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
+	first := squirrel.Select("r.user_id", "r.total").From("("+constant(sorted)+") r").Where(verified(t, "r.user_id")).
+		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $7::bigint")
+	return compile(name, squirrel.Select(candidateColumns, "g.looked").
+		From("(SELECT "+looked+" AS looked FROM found f) g").
+		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
-		with{"piece", squirrel.Select("s.user_id", pieceStart+" AS starts_at", pieceEnd+" AS ends_at").
-			From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).
-			Where(others)},
-		with{"marked", squirrel.Select("p.*", "max(p.ends_at) OVER (PARTITION BY p.user_id ORDER BY p.starts_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) < p.starts_at AS begins").
-			From("piece p")},
-		with{"numbered", squirrel.Select("m.*", "count(*) FILTER (WHERE m.begins) OVER (PARTITION BY m.user_id ORDER BY m.starts_at ROWS UNBOUNDED PRECEDING) AS number").
-			From("marked m")},
-		with{"shared", squirrel.Select("n.user_id", "max(n.ends_at) - min(n.starts_at) AS length").From("numbered n").
-			GroupBy("n.user_id", "n.number").Having(longEnough("max(n.ends_at) - min(n.starts_at)"))},
-		with{"ranked", squirrel.Select("w.user_id", totalOf("w.length")).From("shared w").GroupBy("w.user_id")},
-		// OFFSET has people sorted before they are looked up, until the page is full.
-		with{"top", squirrel.Select("c.*").From("(SELECT * FROM ranked r WHERE r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint" +
-			" ORDER BY r.total DESC, r.user_id OFFSET 0) c").Where(verified(t, "c.user_id")).OrderBy(order...).Suffix("LIMIT $7::bigint")},
-		with{"page", squirrel.Select("c.*", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
-			From("top c").CrossJoin(sharedWindows(t, "c.user_id"))})
+		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
+			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
+		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
+			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id LIMIT $7::bigint) c").
+			CrossJoin(sharedWindows(t, "c.user_id"))})
 }
 
 // ranked is a candidate with its place in the order.
@@ -203,18 +246,25 @@ type ranked struct {
 	first      time.Time
 	total      int64 // microseconds
 	start, end int64 // of the slot with which the first window begins, as it is stored, for SoonestFirst
+	looked     int64 // at how many groups of people
 }
 
+// scanRanked reads a candidate. Without one the row still tells at how many groups the search has looked.
 func scanRanked(row pgx.CollectableRow) (ranked, error) {
 	var r ranked
+	var user *int64
 	var starts, ends []int64
-	errRow := scan(row, (*int64)(&r.UserID), &r.DisplayName, &r.Timezone, &r.first, &r.total, &starts, &ends, nil, nil)
+	var total *int64
+	errRow := scan(row, &user, &r.DisplayName, &r.Timezone, &r.first, &total, &starts, &ends, nil, nil, &r.looked)
+	if errRow != nil || user == nil {
+		return r, errRow
+	}
 	start, _, errStart := rawTimestamp(row, 7)
 	end, _, errEnd := rawTimestamp(row, 8)
-	if err := errors.Join(errRow, errStart, errEnd); err != nil {
+	if err := errors.Join(errStart, errEnd); err != nil {
 		return r, err
 	}
-	r.start, r.end = start, end
+	r.UserID, r.total, r.start, r.end = UserID(*user), *total, start, end
 	r.Total = time.Duration(r.total) * time.Microsecond
 	r.Windows = make([]Window, len(starts))
 	for i := range starts {
@@ -240,12 +290,19 @@ func (q *CandidateQuery) validate() error {
 	if q.Order != SoonestFirst && q.Order != MostTimeFirst {
 		errs = append(errs, invalid("order", "is unknown"))
 	}
+	if !(q.Share >= 0 && q.Share <= 1) || q.Share > 0 && q.Order == SoonestFirst {
+		errs = append(errs, invalid("share", "must be between 0 and 1, and 0 for SoonestFirst"))
+	}
+	if q.Within < 0 || q.Within > 0 && q.Order == SoonestFirst {
+		errs = append(errs, invalid("within", "must not be negative, and 0 for SoonestFirst"))
+	}
 	return errors.Join(errs...)
 }
 
 // candidatePosition is where a list of candidates goes on, with the horizon of its first page, as now
 // moves on. For SoonestFirst it is behind the slot from start to end, as they are stored, of a user whose
-// first window begins at rank; for MostTimeFirst it is behind a user who has rank microseconds.
+// first window begins at rank; for MostTimeFirst it is behind a user who has rank microseconds, and start and
+// end are the first group of people, and the number of groups, of which the list consists.
 type candidatePosition struct{ from, to, rank, start, end, user int64 }
 
 // firstPosition is ahead of everyone.
@@ -256,31 +313,46 @@ func firstPosition(order CandidateOrder) candidatePosition {
 	return candidatePosition{rank: firstTime.UnixMicro(), start: math.MinInt64, end: math.MinInt64}
 }
 
-// args are the position as the last arguments of an order's statement, in which free is the asker's time.
-func (c candidatePosition) args(order CandidateOrder, free []Window) []any {
-	if order == MostTimeFirst {
-		return []any{c.rank, c.user}
-	}
+// after says where SoonestFirst goes on in each of the asker's windows, twice, as its statement takes them.
+func (c candidatePosition) after(free []Window) (windows, behind []any) {
 	first := time.UnixMicro(c.rank)
-	starts, ends, users := make([]pgtype.Timestamp, len(free)), make([]pgtype.Timestamp, len(free)), make([]int64, len(free))
-	for i, w := range free {
+	cursorStart, _ := listedTime(c.start)
+	cursorEnd, _ := listedTime(c.end)
+	past, future := pgtype.Timestamp{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, pgtype.Timestamp{InfinityModifier: pgtype.Infinity, Valid: true}
+	var starts, ends, keyStarts, keyEnds []pgtype.Timestamp
+	var begun []bool
+	var users []int64
+	part := func(w Window, isBegun bool, keyStart, keyEnd pgtype.Timestamp, user int64) {
+		starts, ends, begun = append(starts, timestamp(w.Start)), append(ends, timestamp(w.End)), append(begun, isBegun)
+		keyStarts, keyEnds, users = append(keyStarts, keyStart), append(keyEnds, keyEnd), append(users, user)
+	}
+	for _, w := range free {
+		// The bounds are as tight as can be, as the index is read from there on.
+		start := timestamp(w.Start)
 		switch {
 		case !w.End.After(first): // there is nothing left in it
-			starts[i], ends[i] = timestamp(w.End), timestamp(w.End)
-		case w.Start.After(first): // all is left
-			starts[i], ends[i] = timestamp(w.Start.Add(-maxSpan)), timestamp(w.Start)
-		default:
-			starts[i], _ = listedTime(c.start)
-			ends[i], _ = listedTime(c.end)
-			users[i] = c.user
+			part(w, true, past, past, 0)
+			part(w, false, future, future, 0)
+		case w.Start.Before(first): // the cursor's slot begins in it
+			part(w, true, past, past, 0)
+			part(w, false, cursorStart, cursorEnd, c.user)
+		case w.Start.Equal(first): // the cursor's slot had begun
+			part(w, true, cursorStart, cursorEnd, c.user)
+			part(w, false, start, future, 0)
+		default: // all is left
+			part(w, true, start, future, 0)
+			part(w, false, start, future, 0)
 		}
 	}
-	return []any{starts, ends, users}
+	return []any{starts, ends}, []any{begun, keyStarts, keyEnds, users}
 }
 
 // check refuses a position that a cursor could have only if someone made it up.
 func (c candidatePosition) check(order CandidateOrder) error {
 	if order == MostTimeFirst {
+		if c.start < 0 || c.start >= candidateGroups || c.end < 1 || c.end > candidateGroups {
+			return errBadCursor
+		}
 		return nil
 	}
 	_, errFirst := cursorTime(c.rank)
@@ -297,7 +369,7 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	now := p.now()
 	limit, errLimit := pageLimit(q.Limit)
 	errQuery := q.validate()
-	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro(), q.AtLeast, q.Order)
+	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro(), q.AtLeast, q.Order, q.Share)
 	at := firstPosition(q.Order)
 	later, errCursor := key.decode(q.After, &at.from, &at.to, &at.rank, &at.start, &at.end, &at.user)
 	if later {
@@ -308,37 +380,92 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	if err := errors.Join(checkID("actor", actor), errLimit, errQuery, errCursor, errSpan); err != nil {
 		return none, opError(op, err)
 	}
-
-	free, excluded, err := p.asker(ctx, actor, span, q.AtLeast, now)
-	if err != nil || len(free) == 0 {
+	a, err := p.asker(ctx, actor, span, q, now)
+	if err != nil || len(a.free) == 0 {
 		return none, err
 	}
-	find := p.sql.soonest
+	var rows []ranked
 	if q.Order == MostTimeFirst {
-		find = p.sql.mostTime
+		rows, err = p.mostTime(ctx, a, q, &at, limit+1)
+	} else {
+		rows, err = p.soonest(ctx, a, q, at, limit+1)
 	}
-	starts, ends := windowArrays(free)
-	atLeast := q.AtLeast.Microseconds()
-	if q.AtLeast%time.Microsecond > 0 {
-		atLeast++ // windows are whole microseconds
-	}
-	args := []any{int64(actor), starts, ends, excluded, atLeast, q.MaxWindows, limit + 1}
-	rows, err := queryAll(ctx, p, op, find, scanRanked, append(args, at.args(q.Order, free)...)...)
 	if err != nil {
 		return none, err
 	}
 	list := newPage(rows, limit, func(r ranked) Cursor {
-		rank := r.first.UnixMicro()
 		if q.Order == MostTimeFirst {
-			rank = r.total
+			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID))
 		}
-		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), rank, r.start, r.end, int64(r.UserID))
+		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID))
 	})
 	page := Page[Candidate]{Items: make([]Candidate, len(list.Items)), Next: list.Next}
+	if q.Order == MostTimeFirst {
+		page.Covered = float64(at.end) / candidateGroups
+	}
 	for i, r := range list.Items {
 		page.Items[i] = r.Candidate
 	}
 	return page, nil
+}
+
+// soonest finds so many people at most.
+func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, limit int) ([]ranked, error) {
+	windows, behind := at.after(a.free)
+	args := slices.Concat([]any{int64(a.id)}, windows, []any{a.matched, q.microseconds(), q.MaxWindows, limit}, behind)
+	return queryAll(ctx, p, "Candidates", p.sql.soonest, scanRanked, args...)
+}
+
+// mostTime finds so many people at most, and has at say which groups of people the list is of.
+func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *candidatePosition, limit int) ([]ranked, error) {
+	within := noLimit
+	if at.end == 0 {
+		at.end = q.groups(a.allSlots)
+		// The next search begins where this one ends, so that who asks again sees others.
+		at.start = int64(p.groups.Add(uint64(at.end))-uint64(at.end)) % candidateGroups //nolint:gosec // at most candidateGroups
+		if q.Within > 0 {
+			within = min(q.Within, noLimit)
+		}
+	}
+	starts, ends := windowArrays(a.free)
+	args := []any{int64(a.id), starts, ends, a.matched, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
+	find := p.sql.mostTime
+	if at.end < candidateGroups || within < noLimit || a.allSlots > fewSlots {
+		groups := make([]int32, at.end)
+		for i := range groups {
+			groups[i] = int32((at.start + int64(i)) % candidateGroups)
+		}
+		find, args = p.sql.mostTimeByGroup, append(args, groups, within.Microseconds())
+	}
+	rows, err := queryAll(ctx, p, "Candidates", find, scanRanked, args...)
+	if err != nil {
+		return nil, err
+	}
+	at.end = rows[0].looked
+	if rows[0].UserID == 0 { // it is there for that alone
+		rows = rows[:0]
+	}
+	return rows, nil
+}
+
+// groups is at how many groups of people to look when there are so many slots.
+func (q CandidateQuery) groups(slots int64) int64 {
+	switch {
+	case q.Share > 0:
+		return int64(math.Ceil(q.Share * candidateGroups))
+	case slots <= fewSlots:
+		return candidateGroups
+	}
+	return max(1, candidateGroups*fewSlots/slots)
+}
+
+// microseconds is AtLeast in whole ones, as windows are.
+func (q CandidateQuery) microseconds() int64 {
+	us := q.AtLeast.Microseconds()
+	if q.AtLeast%time.Microsecond > 0 {
+		us++
+	}
+	return us
 }
 
 // windowArrays are windows as parameters.
@@ -349,25 +476,37 @@ func windowArrays(windows []Window) (starts, ends []pgtype.Timestamp) {
 	return starts, ends
 }
 
-// asker returns when the asker is free for long enough, and whom the asker has a match with.
-func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, atLeast time.Duration, now time.Time) (free []Window, excluded []int64, err error) {
-	var exists bool
+// asker is one who looks for candidates.
+type asker struct {
+	id       UserID
+	free     []Window // for long enough
+	matched  []int64  // with whom
+	allSlots int64    // of all people, as last counted by VACUUM or ANALYZE; for MostTimeFirst only
+}
+
+func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q CandidateQuery, now time.Time) (asker, error) {
+	const op = "Candidates"
+	a := asker{matched: []int64{}} // NULL would leave out everyone
+	var exists, counted bool
 	var id int64
 	var slots, busy []ownedWindow
-	excluded = []int64{} // NULL would exclude everyone
-	err = p.send(ctx, "Candidates", func(b *batch) {
+	err := p.send(ctx, op, func(b *batch) {
 		queueOne(b, p.sql.askerExists, pgx.RowTo[int64], &id, &exists, int64(actor))
 		args := []any{int64(actor), timestamp(span.Start), timestamp(span.End)}
 		queueAll(b, p.sql.askerSlots, scanOwnedWindow, &slots, args...)
 		queueAll(b, p.sql.askerBusy, scanOwnedWindow, &busy, args...)
-		queueAll(b, p.sql.askerMatches, pgx.RowTo[int64], &excluded, int64(actor), timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
+		queueAll(b, p.sql.askerMatches, pgx.RowTo[int64], &a.matched, int64(actor), timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
+		if q.Order == MostTimeFirst {
+			queueOne(b, p.sql.allSlots, pgx.RowTo[int64], &a.allSlots, &counted)
+		}
 	})
 	if err == nil && !exists {
-		err = opError("Candidates", ErrNotFound)
+		err = opError(op, ErrNotFound)
 	}
 	if err != nil {
-		return nil, nil, err
+		return asker{}, err
 	}
-	free = subtract(clip(mergeWindows(windowsOf(slots, actor)), span), mergeWindows(windowsOf(busy, actor)))
-	return dropShort(free, atLeast), excluded, nil
+	a.id = actor
+	a.free = dropShort(subtract(clip(mergeWindows(windowsOf(slots, actor)), span), mergeWindows(windowsOf(busy, actor))), q.AtLeast)
+	return a, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -121,9 +122,10 @@ func (w *town) beginning(i int, t time.Time) cells {
 // candidates are those of the first resident, in order, with all their windows.
 func (w *town) candidates(q soultribe.CandidateQuery, now time.Time) []soultribe.Candidate {
 	list := []soultribe.Candidate{}
+	asker := w.free(0, true)
 	for i := 1; i < len(w.people); i++ {
 		p := w.people[i]
-		windows := w.shared(w.free(0, true), w.free(i, false), q.From, q.To, cmp.Or(q.AtLeast, time.Hour))
+		windows := w.shared(asker, w.free(i, false), q.From, q.To, cmp.Or(q.AtLeast, time.Hour))
 		if !p.verified || !w.askable(i, now) || len(windows) == 0 {
 			continue
 		}
@@ -140,10 +142,15 @@ func (w *town) candidates(q soultribe.CandidateQuery, now time.Time) []soultribe
 		if q.Order == soultribe.MostTimeFirst {
 			return cmp.Or(cmp.Compare(b.Total, a.Total), cmp.Compare(a.UserID, b.UserID))
 		}
-		// Those who come equally soon are in the order of the slots with which they come.
+		// Those who come equally soon are in the order of the slots with which they come: backward when the asker's
+		// window begins then, as their slots have begun, each before the other.
 		firstA, firstB := a.Windows[0].Start, b.Windows[0].Start
 		slotA, slotB := w.beginning(int(a.UserID)-w.firstID, firstA), w.beginning(int(b.UserID)-w.firstID, firstB)
-		return cmp.Or(firstA.Compare(firstB), cmp.Compare(slotA.from, slotB.from), cmp.Compare(slotA.to, slotB.to), cmp.Compare(a.UserID, b.UserID))
+		bySlot := cmp.Or(cmp.Compare(slotA.from, slotB.from), cmp.Compare(slotA.to, slotB.to), cmp.Compare(a.UserID, b.UserID))
+		if firstA.Equal(q.From) || !asker[firstA.Sub(w.base)/quarter-1+dayCells] {
+			bySlot = -bySlot
+		}
+		return cmp.Or(firstA.Compare(firstB), bySlot)
 	})
 	for i := range list {
 		list[i].Windows = list[i].Windows[:min(len(list[i].Windows), cmp.Or(q.MaxWindows, 5))]
@@ -286,7 +293,10 @@ func (w *town) compare(t *testing.T, db *soultribetest.DB, r *rand.Rand, name st
 		want := w.candidates(q, db.Clock.Now())
 		found += len(want)
 		for _, limit := range []int{200, 1 + r.IntN(3)} {
-			q.Limit = limit
+			q.Limit, q.Within = limit, 0
+			if order == soultribe.MostTimeFirst && r.IntN(2) == 0 {
+				q.Within = time.Hour // which has it look at one group of people after the other
+			}
 			got := []soultribe.Candidate{}
 			for c, err := range soultribe.All(func(after soultribe.Cursor) (soultribe.Page[soultribe.Candidate], error) {
 				q := q
@@ -309,6 +319,156 @@ func (w *town) compare(t *testing.T, db *soultribetest.DB, r *rand.Rand, name st
 		}
 	}
 	return found
+}
+
+// crowd makes so many people who have two hours in common with the asker, who is returned.
+func crowd(t *testing.T, db *soultribetest.DB, people int) (asker soultribe.UserID) {
+	t.Helper()
+	asker = db.User(t).ID
+	_, err := db.Store.AddSlot(t.Context(), asker, spanFrom(spring, 0, 16, "UTC"))
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(t.Context(), `WITH people AS (INSERT INTO "user" (email, password_hash, email_verified_at, created_at)
+			SELECT n || '@example.org', 'x', now(), now() FROM generate_series(1, $1::integer) n RETURNING id)
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+		SELECT id, $2, $3, $2, $3, 'UTC', $2, $2 FROM people`, people, spring, spring.Add(2*time.Hour))
+	require.NoError(t, err)
+	return asker
+}
+
+// TestMostTimeOfSome looks at a share of the people, in turn.
+func TestMostTimeOfSome(t *testing.T) {
+	t.Parallel()
+	const people, groups = 200, 64
+	db := soultribetest.New(t)
+	me := crowd(t, db, people)
+	// found are all pages of a search, in the course of which Covered stays as it is.
+	found := func(q soultribe.CandidateQuery) (ids []soultribe.UserID, covered float64) {
+		q.From, q.Order, q.Limit = spring, soultribe.MostTimeFirst, 2
+		for {
+			page, err := db.Store.Candidates(t.Context(), me, q)
+			require.NoError(t, err)
+			for _, c := range page.Items {
+				ids = append(ids, c.UserID)
+			}
+			require.True(t, q.After == "" || page.Covered == covered, "%v, then %v", covered, page.Covered)
+			q.After, covered = page.Next, page.Covered
+			if q.After == "" {
+				return ids, covered
+			}
+		}
+	}
+	for _, search := range []struct {
+		name     string
+		q        soultribe.CandidateQuery
+		looked   int // at so many groups
+		searches int // which together see everyone
+	}{
+		{"all", soultribe.CandidateQuery{Share: 1}, 64, 1},
+		{"half", soultribe.CandidateQuery{Share: 0.5}, 32, 2},
+		{"a 64th", soultribe.CandidateQuery{Share: 1. / groups}, 1, groups},
+		{"less", soultribe.CandidateQuery{Share: 1e-9}, 1, groups},
+		{"a little more", soultribe.CandidateQuery{Share: 1.5 / groups}, 2, groups / 2},
+		{"all in no time", soultribe.CandidateQuery{Within: 1}, 1, 1},
+		{"all in time", soultribe.CandidateQuery{Within: time.Hour}, 64, 1},
+		{"by default", soultribe.CandidateQuery{}, 64, 1},
+	} {
+		seen := map[soultribe.UserID]bool{}
+		for range search.searches {
+			ids, covered := found(search.q)
+			require.InDelta(t, float64(search.looked)/groups, covered, 1e-9, search.name)
+			inGroups := map[soultribe.UserID]bool{}
+			for _, id := range ids {
+				require.False(t, seen[id], "%s: %d comes again", search.name, id)
+				seen[id], inGroups[id%groups] = true, true
+			}
+			require.Len(t, inGroups, search.looked, search.name)
+		}
+		if search.q.Within != 1 {
+			require.Len(t, seen, people, search.name)
+		}
+	}
+
+	// The Store looks at fewer by itself where the table is said to have more.
+	for slots, looked := range map[int]int{999_999: 64, 2_000_000: 32, 8_000_000: 8, 1_000_000_000: 1} {
+		_, err := db.Pool.Exec(t.Context(), `UPDATE pg_class SET reltuples = $1 WHERE oid = 'availabilityslot'::regclass`, slots)
+		require.NoError(t, err)
+		_, covered := found(soultribe.CandidateQuery{})
+		require.InDelta(t, float64(looked)/groups, covered, 1e-9)
+		_, covered = found(soultribe.CandidateQuery{Share: 1})
+		require.InDelta(t, 1, covered, 1e-9)
+	}
+
+	for _, q := range []soultribe.CandidateQuery{
+		{Order: soultribe.MostTimeFirst, Share: -0.1}, {Order: soultribe.MostTimeFirst, Share: 1.1}, {Order: soultribe.MostTimeFirst, Share: math.NaN()},
+		{Share: 1}, {Order: soultribe.MostTimeFirst, Within: -1}, {Within: 1},
+	} {
+		_, err := db.Store.Candidates(t.Context(), me, q)
+		require.ErrorIs(t, err, soultribe.ErrInvalid, "%+v", q)
+	}
+}
+
+// lastQuery keeps the last statement that a pool was asked for.
+type lastQuery struct {
+	sql  string
+	args []any
+}
+
+func (q *lastQuery) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	q.sql, q.args = data.SQL, data.Args
+	return ctx
+}
+
+func (*lastQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestSoonestReadsNoMoreOfMore sees that the first page and a later one read as much among 400 people as among 16,000.
+func TestSoonestReadsNoMoreOfMore(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	last := new(lastQuery)
+	pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = last })
+	st := newStore(t, db, pool)
+	me := db.User(t).ID
+	noon := spring.Truncate(24 * time.Hour).Add(36 * time.Hour)
+	for _, s := range []soultribe.Window{{Start: noon, End: noon.Add(4 * time.Hour)}, {Start: noon.Add(24 * time.Hour), End: noon.Add(28 * time.Hour)}} {
+		_, err := db.Store.AddSlot(ctx, me, soultribe.NewSlot{Start: s.Start, End: s.End, Timezone: "UTC"})
+		require.NoError(t, err)
+	}
+	blocks := map[string][]float64{}
+	for people := 0; people < 16_000; people = max(400, 40*people) {
+		// Each is free for two hours of each of three days, at any time of the day: most of those who began before
+		// the asker are through by then.
+		_, err := db.Pool.Exec(ctx, `WITH people AS (INSERT INTO "user" (email, password_hash, email_verified_at, created_at)
+				SELECT n || '@example.org', 'x', now(), now() FROM generate_series($1::integer, $2::integer) n RETURNING id)
+			INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT id, s, s + interval '2 hours', s, s, 'UTC', s, s FROM people, generate_series(0, 2) AS day,
+				LATERAL (SELECT $3::timestamp + day * interval '1 day' + (id * 7919 + day * 104729) % 88 * interval '15 minutes') AS t (s)`,
+			people, max(400, 40*people)-1, noon.Add(-36*time.Hour))
+		require.NoError(t, err)
+		_, err = db.Pool.Exec(ctx, `VACUUM ANALYZE "user", availabilityslot`)
+		require.NoError(t, err)
+		q := soultribe.CandidateQuery{From: noon.Add(-time.Hour), Limit: 10}
+		for _, name := range []string{"first page", "second page"} {
+			page, err := st.Candidates(ctx, me, q)
+			require.NoError(t, err)
+			require.Len(t, page.Items, 10)
+			q.After = page.Next
+			var plan []struct {
+				Plan struct {
+					Hit  float64 `json:"Shared Hit Blocks"`
+					Read float64 `json:"Shared Read Blocks"`
+				}
+			}
+			sql, args := last.sql, last.args
+			require.NoError(t, pool.QueryRow(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, args...).Scan(&plan))
+			blocks[name] = append(blocks[name], plan[0].Plan.Hit+plan[0].Plan.Read)
+		}
+	}
+	t.Logf("blocks: %v", blocks)
+	for name, read := range blocks {
+		require.Len(t, read, 2)
+		require.Less(t, read[1], 2*read[0], name)
+	}
 }
 
 // TestCandidatesRoundTrips counts what goes to the server, whatever the number of people.

@@ -277,21 +277,25 @@ func (p *Postgres) moveMatch(ctx context.Context, op string, s statement, actor 
 	}
 	now := timestamp(p.now())
 	var o outcome
-	var found bool
-	err := p.send(ctx, op, func(b *batch) {
-		if to == MatchCancelled {
+	var err error
+	if to == MatchCancelled {
+		var found bool
+		err = p.send(ctx, op, func(b *batch) {
 			// Statements of their own, so that the next one sees a meetup that was proposed meanwhile, and
 			// leaves alone one that took place.
 			b.exec(p.sql.holdMatch, int64(actor), int64(id))
 			b.exec(p.sql.settleMatch, int64(actor), int64(id), now)
+			queueOne(b, s, scanOutcome, &o, &found, int64(actor), int64(id), now)
+		})
+		if err == nil && !found {
+			err = opError(op, ErrNotFound)
 		}
-		queueOne(b, s, scanOutcome, &o, &found, int64(actor), int64(id), now)
-	})
+	} else {
+		o, err = queryOne(ctx, p, op, s, scanOutcome, int64(actor), int64(id), now)
+	}
 	switch {
 	case err != nil:
 		return MatchResult{}, err
-	case !found:
-		return MatchResult{}, opError(op, ErrNotFound)
 	case o.changed:
 		return MatchResult{o.match, true}, nil
 	case o.match.Status == to && (to == MatchCancelled || o.match.User2ID == actor):
@@ -355,9 +359,10 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 		list = list.Where("(m.created_at, m.id) < (?::timestamp, ?::bigint)", after, id)
 	}
 	list = list.OrderBy("m.created_at DESC", "m.id DESC").Suffix("LIMIT ?::bigint", limit+1)
+	var last place
 	if actor == everyone {
-		rows, err := queryList(ctx, p, op, list, scanListedMatch)
-		return newListedPage(rows, limit, key), err
+		rows, err := queryList(ctx, p, op, list, limit+1, untilLast(limit, &last, scanListedMatch))
+		return newListedPage(rows, limit, last, key), err
 	}
 	// One branch for each side, so that each is read from its index in order and stops at the limit.
 	sides := map[MatchRole][]string{EitherSide: {"user1_id", "user2_id"}, Asked: {"user1_id"}, Answers: {"user2_id"}}
@@ -376,14 +381,14 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 	if err != nil {
 		return Page[Match]{}, opError(op, err)
 	}
-	rows, err := queryListOf(ctx, p, op, s, scanListedMatch, args...)
-	return newListedPage(rows, limit, key), err
+	rows, err := queryListOf(ctx, p, op, s, limit+1, untilLast(limit, &last, scanListedMatch), args...)
+	return newListedPage(rows, limit, last, key), err
 }
 
-func scanListedMatch(row pgx.CollectableRow) (listed[Match], error) {
+func scanListedMatch(row pgx.CollectableRow) (Match, place, error) {
 	m, errMatch := scanMatch(row)
 	at, _, errTime := rawTimestamp(row, matchCreatedAt)
-	return listed[Match]{m, at, int64(m.ID)}, errors.Join(errMatch, errTime)
+	return m, place{at, int64(m.ID)}, errors.Join(errMatch, errTime)
 }
 
 func (q MatchQuery) validate() error {

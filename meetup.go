@@ -554,9 +554,10 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	// The column itself, with what it may have beyond the second, is the order.
 	list = list.Column("mt.scheduled_time").
 		OrderBy("mt.scheduled_time"+direction, "mt.id"+direction).Suffix("LIMIT ?::bigint", limit+1)
+	var last place
 	if actor == everyone {
-		rows, err := queryList(ctx, p, op, list, scanListedMeetup)
-		return newListedPage(rows, limit, key), err
+		rows, err := queryList(ctx, p, op, list, limit+1, untilLast(limit, &last, scanListedMeetup))
+		return newListedPage(rows, limit, last, key), err
 	}
 	text, args, err := list.ToSql()
 	if err != nil {
@@ -567,18 +568,18 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	if err != nil {
 		return Page[Meetup]{}, opError(op, err)
 	}
-	rows, err := queryListOf(ctx, p, op, s, scanListedMeetup, args...)
-	return newListedPage(rows, limit, key), err
+	rows, err := queryListOf(ctx, p, op, s, limit+1, untilLast(limit, &last, scanListedMeetup), args...)
+	return newListedPage(rows, limit, last, key), err
 }
 
-func scanListedMeetup(row pgx.CollectableRow) (listed[Meetup], error) {
+func scanListedMeetup(row pgx.CollectableRow) (Meetup, place, error) {
 	var m Meetup
 	var seconds int64
 	dst := append(m.columns(&seconds), nil)
 	errMeetup := scan(row, dst...)
 	at, _, errTime := rawTimestamp(row, len(dst)-1)
 	m.Duration = time.Duration(seconds) * time.Second
-	return listed[Meetup]{m, at, int64(m.ID)}, errors.Join(errMeetup, errTime)
+	return m, place{at, int64(m.ID)}, errors.Join(errMeetup, errTime)
 }
 
 func (q MeetupQuery) validate() error {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -26,6 +27,8 @@ type Cursor string
 type Page[T any] struct {
 	Items []T    `json:"items"`          // never nil; may be empty although Next is not
 	Next  Cursor `json:"next,omitempty"` // where the next page begins; only "" is the end
+	// Covered is, for [MostTimeFirst], the share of all people that the search looked at; else it is 0.
+	Covered float64 `json:"covered,omitempty"`
 }
 
 // PageQuery asks for one page of a list without filters.
@@ -80,21 +83,26 @@ func newPage[T any](rows []T, limit int, cursor func(last T) Cursor) Page[T] {
 	return Page[T]{Items: rows, Next: cursor(rows[limit-1])}
 }
 
-// listed is a row with its place in a list by time and id: the time as it is stored, which may be one that
-// cannot be read, so that the list goes on from there, and ends.
-type listed[T any] struct {
-	item   T
-	at, id int64
+// place is where a row is in a list by time and id: the time as it is stored, which may be one that cannot be
+// read, so that the list goes on from there, and ends.
+type place struct{ at, id int64 }
+
+// untilLast is scan without the places, but for that of the last row that is on a page of so many.
+func untilLast[T any](limit int, last *place, scan func(row pgx.CollectableRow) (T, place, error)) pgx.RowToFunc[T] {
+	n := 0
+	return func(row pgx.CollectableRow) (T, error) {
+		item, at, err := scan(row)
+		n++
+		if n == limit {
+			*last = at
+		}
+		return item, err
+	}
 }
 
-// newListedPage is newPage for rows with their places.
-func newListedPage[T any](rows []listed[T], limit int, key listKey) Page[T] {
-	part := newPage(rows, limit, func(last listed[T]) Cursor { return key.encode(last.at, last.id) })
-	page := Page[T]{Items: make([]T, len(part.Items)), Next: part.Next}
-	for i, row := range part.Items {
-		page.Items[i] = row.item
-	}
-	return page
+// newListedPage is newPage for rows of which the last one on the page has a place.
+func newListedPage[T any](rows []T, limit int, last place, key listKey) Page[T] {
+	return newPage(rows, limit, func(T) Cursor { return key.encode(last.at, last.id) })
 }
 
 // listKey identifies a list: the method, the actor and the filters.

@@ -156,6 +156,11 @@ func TestRoundTrips(t *testing.T) {
 			require.NotEmpty(t, page.Items)
 			return err
 		}},
+		// With how many slots there are, of which the number of people to look at follows.
+		{"Candidates", 2, 6, func() error {
+			_, err := st.Candidates(ctx, a.ID, soultribe.CandidateQuery{Order: soultribe.MostTimeFirst})
+			return err
+		}},
 		{"DeleteSlot", 1, 1, func() error { return st.DeleteSlot(ctx, a.ID, made.ID) }},
 		// The lock on the user, what makes way, what comes.
 		{"ReplaceSlots", 1, 3, func() error {

@@ -2,6 +2,7 @@ package soultribe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,8 +14,8 @@ import (
 // OPERATOR(pg_catalog.+) has one precedence, whatever stands in it. A text in which operators of different
 // ones meet without parentheses is thus refused, and so is what PostgreSQL looks up by a name that cannot be
 // qualified: nullif, BETWEEN, IS DISTINCT FROM, and CASE with an operand. IN and LIKE become the operators
-// that they stand for. The statements are this package's own, so that a refusal is a mistake in it: pin
-// panics, and each New would find it.
+// that they stand for. Keywords are in capitals, and what could be taken for a function is not. The statements are
+// this package's own, so that a refusal is a mistake in it: pin panics, and each New would find it.
 func pin(sql string) string {
 	p := pinner{tokens: tokenize(sql), frames: make([]pinFrame, 1, 8)}
 	p.out.Grow(2 * len(sql))
@@ -57,18 +58,8 @@ type token struct {
 	text string
 }
 
-// is tells whether t is a word, in any case.
-func (t token) is(words ...string) bool {
-	if t.kind != word {
-		return false
-	}
-	for _, w := range words {
-		if strings.EqualFold(t.text, w) {
-			return true
-		}
-	}
-	return false
-}
+// is tells whether t is one of these words.
+func (t token) is(words ...string) bool { return t.kind == word && slices.Contains(words, t.text) }
 
 // step writes the next token.
 func (p *pinner) step() {
@@ -127,7 +118,7 @@ func (p *pinner) word(t token) {
 		p.next(true)
 		p.operator(token{operator, "!~~"})
 		return
-	case t.is("NULLIF", "ILIKE", "SIMILAR"), t.is("BETWEEN") && !p.before.is("ROWS"), t.is("DISTINCT") && p.before.is("IS", "NOT"), t.is("NOT") && p.next(false).is("IN"):
+	case t.is("nullif", "ILIKE", "SIMILAR"), t.is("BETWEEN") && !p.before.is("ROWS"), t.is("DISTINCT") && p.before.is("IS", "NOT"), t.is("NOT") && p.next(false).is("IN"):
 		p.refuse(t.text)
 	case t.is("CASE"):
 		if !p.next(false).is("WHEN") {
@@ -143,10 +134,10 @@ func (p *pinner) word(t token) {
 	case t.is("AND", "OR", "NOT", "ON", "SELECT", "AS", "BY", "HAVING", "IS", "WHEN", "THEN", "ELSE", "LIMIT", "OFFSET", "UNION"):
 		p.frame().operator = ""
 	case p.before.text == "::":
-		if !typeKeywords[strings.ToLower(t.text)] {
+		if !typeKeywords[t.text] {
 			p.out.WriteString("pg_catalog.")
 		}
-	case p.next(false).text == "(" && p.before.text != "." && !p.before.is("AS") && !syntaxBeforeParenthesis[strings.ToLower(t.text)]:
+	case p.next(false).text == "(" && p.before.text != "." && !p.before.is("AS") && !syntaxBeforeParenthesis[t.text]:
 		p.out.WriteString("pg_catalog.")
 	}
 	p.out.WriteString(t.text)
@@ -157,8 +148,8 @@ var typeKeywords = map[string]bool{"bigint": true, "boolean": true, "integer": t
 
 // syntaxBeforeParenthesis are words that are no functions although a parenthesis follows.
 var syntaxBeforeParenthesis = map[string]bool{
-	"all": true, "any": true, "coalesce": true, "conflict": true, "exists": true, "extract": true, "filter": true, "greatest": true,
-	"join": true, "lateral": true, "least": true, "over": true, "values": true,
+	"ALL": true, "ANY": true, "CONFLICT": true, "EXISTS": true, "FILTER": true, "FROM": true, "JOIN": true, "LATERAL": true, "OVER": true, "VALUES": true,
+	"coalesce": true, "extract": true, "greatest": true, "least": true,
 }
 
 // in writes x IN (a, b) as x = ANY (ARRAY[a, b]), and x IN (SELECT …) as x = ANY (SELECT …), which is what

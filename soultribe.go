@@ -42,7 +42,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"reflect"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -53,7 +55,7 @@ import (
 
 // SchemaVersion is the version of the database schema that this release works with. Package schema
 // brings a database there; [Postgres.Ready] compares.
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // The identifiers of the rows. They are types of their own, so that swapped arguments do not compile.
 type (
@@ -113,6 +115,7 @@ type Postgres struct {
 	config *config
 	sql    *statements
 	hasher *hasher
+	groups *atomic.Uint64 // of people, at which MostTimeFirst has looked
 }
 
 var _ Store = (*Postgres)(nil)
@@ -132,12 +135,15 @@ func New(db DB, opts ...Option) (*Postgres, error) {
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, opError("New", err)
 	}
-	return &Postgres{
+	p := &Postgres{
 		db:     db,
 		config: c,
 		sql:    newStatements(newTables(c.schema), c),
 		hasher: newHasher(c),
-	}, nil
+		groups: new(atomic.Uint64),
+	}
+	p.groups.Store(rand.Uint64N(candidateGroups)) //nolint:gosec // not a secret
+	return p, nil
 }
 
 // isNil tells whether db is nil or a nil pointer in an interface.

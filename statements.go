@@ -127,21 +127,26 @@ func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, s
 
 // queryAll returns all rows of a statement; the slice is never nil.
 func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+	return queryUpTo(ctx, p, op, s, 0, scan, args...)
+}
+
+// queryUpTo is queryAll with room for the rows that are expected.
+func queryUpTo[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
 	rows, err := p.db.Query(ctx, string(s), args...)
 	if err != nil {
 		return nil, callError(ctx, op, err)
 	}
-	v, err := pgx.AppendRows(make([]T, 0), rows, scan)
+	v, err := pgx.AppendRows(make([]T, 0, size), rows, scan)
 	return v, callError(ctx, op, err)
 }
 
 // queryList returns the rows of a statement that is built for the call, as its filters vary.
-func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, scan pgx.RowToFunc[T]) ([]T, error) {
+func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, size int, scan pgx.RowToFunc[T]) ([]T, error) {
 	s, args, err := buildList(op, list)
 	if err != nil {
 		return nil, opError(op, err)
 	}
-	return queryAll(ctx, p, op, s, scan, args...)
+	return queryUpTo(ctx, p, op, s, size, scan, args...)
 }
 
 func buildList(op string, list squirrel.SelectBuilder) (statement, []any, error) {
@@ -156,9 +161,9 @@ func listOf(users, list string, args ...any) squirrel.SelectBuilder {
 
 // queryListOf returns the items of a statement that listOf made, the first column of which is never NULL in
 // an item. No such user is ErrNotFound.
-func queryListOf[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+func queryListOf[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
 	empty := false
-	rows, err := queryAll(ctx, p, op, s, func(row pgx.CollectableRow) (item T, err error) {
+	rows, err := queryUpTo(ctx, p, op, s, size, func(row pgx.CollectableRow) (item T, err error) {
 		if empty = row.RawValues()[0] == nil; empty {
 			return item, nil
 		}

@@ -360,19 +360,29 @@ func scanRedemption(row pgx.CollectableRow) (redemption, error) {
 // redeem runs a statement that redeems $1 at $2, after one that locks the owner of $1 unless that is "".
 func (p *Postgres) redeem(ctx context.Context, op string, lock, s statement, secret string, more ...any) (User, error) {
 	now := p.now()
+	stored := hashSecret(secret)
+	args := append([]any{stored, timestamp(now)}, more...)
 	var r redemption
-	var found bool
-	err := p.sendGuarded(ctx, op, func(b *batch) {
-		if lock != "" {
-			b.exec(lock, hashSecret(secret))
+	var err error
+	if lock == "" && !p.inTransaction() {
+		r, err = queryOne(ctx, p, op, s, scanRedemption, args...)
+	} else {
+		var found bool
+		err = p.sendGuarded(ctx, op, func(b *batch) {
+			if lock != "" {
+				b.exec(lock, stored)
+			}
+			queueOne(b, s, scanRedemption, &r, &found, args...)
+		})
+		if err == nil && !found {
+			err = ErrNotFound
 		}
-		queueOne(b, s, scanRedemption, &r, &found, append([]any{hashSecret(secret), timestamp(now)}, more...)...)
-	})
+	}
 	switch {
+	case errors.Is(err, ErrNotFound):
+		return User{}, opError(op, ErrTokenInvalid)
 	case err != nil:
 		return User{}, err
-	case !found:
-		return User{}, opError(op, ErrTokenInvalid)
 	case r.done:
 		return r.user, nil
 	}

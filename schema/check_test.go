@@ -259,6 +259,7 @@ func TestNames(t *testing.T) {
 	pool := newPool(t)
 	require.NoError(t, schema.Migrate(t.Context(), pool))
 	want := []string{
+		"availabilityslot: availabilityslot_group_start_idx",
 		"availabilityslot: availabilityslot_no_overlap", "availabilityslot: availabilityslot_period_check",
 		"availabilityslot: availabilityslot_pkey", "availabilityslot: availabilityslot_start_end_user_idx",
 		"availabilityslot: availabilityslot_user_id_fkey", "availabilityslot: availabilityslot_user_start_idx",

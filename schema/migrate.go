@@ -28,6 +28,7 @@ var files = [soultribe.SchemaVersion]string{
 	"migrations/00001_contract.sql",
 	"migrations/00002_rules.sql",
 	"migrations/00003_turns.sql",
+	"migrations/00004_groups.sql",
 }
 
 const (

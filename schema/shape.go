@@ -42,6 +42,7 @@ type column struct {
 
 type index struct {
 	table, name string
+	since       int // the version that adds it
 	unique      bool
 	keys        string // the columns, separated by commas; nothing stands for an expression
 	partial     bool
@@ -158,25 +159,28 @@ var tables = []table{
 const (
 	contract = 1 // the version that adds the contract's tables
 	// The rest is of version 2. Version 1 has indexes too, but what is needed of them has a rule in version 2.
-	rules = 2
-	turns = 3 // the version that adds what ends with a match
+	rules  = 2
+	turns  = 3 // the version that adds what a cancelled match takes with it
+	groups = 4 // the version that adds the index of groups of people
 )
 
 var indexes = []index{
-	{"user", "user_email_lower_key", true, "", false, `btree (lower(email COLLATE "C"))`},
-	{"availabilityslot", "availabilityslot_user_start_idx", false, "user_id,start_dt_utc,id", false, ""},
-	{"availabilityslot", "availabilityslot_start_end_user_idx", false, "start_dt_utc,end_dt_utc,user_id", false, ""},
-	{"emailverificationtoken", "emailverificationtoken_plaintext_idx", false, "", true, plaintext},
-	{"passwordresettoken", "passwordresettoken_plaintext_idx", false, "", true, plaintext},
-	{"match", "match_pair_key", true, ",", false, `btree (LEAST(user1_id, user2_id), GREATEST(user1_id, user2_id))`},
-	{"match", "match_user1_created_idx", false, "user1_id,created_at,id", false, ""},
-	{"match", "match_user2_created_idx", false, "user2_id,created_at,id", false, ""},
-	{"match", "match_created_idx", false, "created_at,id", false, ""},
-	{"match", "match_pending_idx", false, "created_at,id", true, `btree (created_at, id) WHERE status = 'pending'`},
-	{"meetup", "meetup_live_key", true, "match_id", true, `btree (match_id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
-	{"meetup", "meetup_match_scheduled_idx", false, "match_id,scheduled_time,id", false, ""},
-	{"meetup", "meetup_scheduled_idx", false, "scheduled_time,id", false, ""},
-	{"soultribe_booking", "soultribe_booking_meetup_idx", false, "meetup_id", false, ""},
+	{"user", "user_email_lower_key", rules, true, "", false, `btree (lower(email COLLATE "C"))`},
+	{"availabilityslot", "availabilityslot_user_start_idx", rules, false, "user_id,start_dt_utc,id", false, ""},
+	{"availabilityslot", "availabilityslot_start_end_user_idx", rules, false, "start_dt_utc,end_dt_utc,user_id", false, ""},
+	{"availabilityslot", "availabilityslot_group_start_idx", groups, false, ",start_dt_utc,end_dt_utc,user_id", false,
+		`btree (user_id & 63, start_dt_utc, end_dt_utc, user_id)`},
+	{"emailverificationtoken", "emailverificationtoken_plaintext_idx", rules, false, "", true, plaintext},
+	{"passwordresettoken", "passwordresettoken_plaintext_idx", rules, false, "", true, plaintext},
+	{"match", "match_pair_key", rules, true, ",", false, `btree (LEAST(user1_id, user2_id), GREATEST(user1_id, user2_id))`},
+	{"match", "match_user1_created_idx", rules, false, "user1_id,created_at,id", false, ""},
+	{"match", "match_user2_created_idx", rules, false, "user2_id,created_at,id", false, ""},
+	{"match", "match_created_idx", rules, false, "created_at,id", false, ""},
+	{"match", "match_pending_idx", rules, false, "created_at,id", true, `btree (created_at, id) WHERE status = 'pending'`},
+	{"meetup", "meetup_live_key", rules, true, "match_id", true, `btree (match_id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
+	{"meetup", "meetup_match_scheduled_idx", rules, false, "match_id,scheduled_time,id", false, ""},
+	{"meetup", "meetup_scheduled_idx", rules, false, "scheduled_time,id", false, ""},
+	{"soultribe_booking", "soultribe_booking_meetup_idx", rules, false, "meetup_id", false, ""},
 }
 
 const plaintext = `btree ('sha256:' || encode(sha256(decode(replace(token, '\', '\\'), 'escape')), 'hex')) WHERE token !~~ 'sha256:%'`
@@ -603,11 +607,13 @@ func (s *shape) indexDifferences(applied int) []string {
 			want.text = "btree (" + want.keys + ")"
 		}
 		want.text = plain(want.text)
-		switch found, ok := s.indexes[want.name]; {
+		found, ok := s.indexes[want.name]
+		found.since = want.since
+		switch {
 		case !ok && s.names[want.name]:
 			diff = append(diff, fmt.Sprintf("%s is not an index on %s", want.name, want.table))
 		case !ok:
-			if rules <= applied && s.has("table "+want.table) {
+			if want.since <= applied && s.has("table "+want.table) {
 				diff = append(diff, fmt.Sprintf("index %s on %s is missing", want.name, want.table))
 			}
 		case found.index != want:

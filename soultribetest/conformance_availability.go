@@ -1343,7 +1343,11 @@ func (c *conformance) candidateMaxWindows() {
 			c.noError(err)
 			candidate := share(other, "other", windows[:want]...)
 			candidate.Total = 25 * time.Hour // of all
-			equal(c, page, soultribe.Page[soultribe.Candidate]{Items: []soultribe.Candidate{candidate}})
+			covered := 0.0
+			if order == soultribe.MostTimeFirst {
+				covered = 1
+			}
+			equal(c, page, soultribe.Page[soultribe.Candidate]{Items: []soultribe.Candidate{candidate}, Covered: covered})
 		}
 		for _, most := range []int{-1, 21, math.MaxInt} {
 			_, err := c.st.Candidates(ctx, me, soultribe.CandidateQuery{Order: order, MaxWindows: most})
