@@ -59,6 +59,10 @@ model: ## Run the model of the state machines for minutes
 bench: ## Compare with hand-written pgx, GORM, ent, bun, sqlx and sqlc, and write bench/RESULTS.md (minutes)
 	@$(with-postgres) cd bench && $(GO_RUN) . $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: ## Measure with up to a million people, and write bench/SCALE.md (minutes)
+	@$(with-postgres) cd bench && $(GO_RUN) ./scale $(ARGS)
+
 .PHONY: examples
 examples: ## Run every example program
 	@$(with-postgres) for example in examples/*/; do echo "== $$example" && $(GO_RUN) "./$$example" || exit; done

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soultribe-chat/soultribe/bench/sqlc"
+)
+
+// report is what a run came to.
+type report struct {
+	samples samples
+	peers   []peer
+	ops     []operation
+	people  int
+	method  method
+	took    time.Duration
+	server  string
+}
+
+// text is the report in Markdown.
+func (r report) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Benchmark
+
+`+"`make bench`"+` wrote this file.
+
+- Machine: %s
+- %s
+- Go: %s
+- Peers: %s
+- Data: %d people with 8 slots each and %d without; pools of %d connections; everything on one machine
+- Method: %d passes of %v each, interleaved, in %v
+
+Times are medians of the passes. A ratio is that to the reference, %s, in the same pass: the median, and behind it the
+quartiles. %q is the reference once more, so that its ratios are noise. Bytes and allocations are those of the Go
+process, medians too.
+
+## Goals
+
+%s
+## Figures
+
+%s`, machine(), r.server, runtime.Version(), strings.Join(versions(), ", "), r.people, newcomers+writers, poolSize,
+		r.method.passes, r.method.slice, r.took.Round(time.Second), nameReference, nameAgain, r.goals(), r.figures())
+	return b.String()
+}
+
+// figures is the table of all.
+func (r report) figures() string {
+	rows := [][]string{{"operation", "peer", "µs", "ratio", "µs, 8 at a time", "ratio", "bytes", "allocations"}}
+	for _, op := range r.ops {
+		name := op.name
+		for _, p := range r.peers {
+			s := r.samples[op.name][p.name]
+			if len(s) == 0 {
+				continue
+			}
+			rows = append(rows, []string{
+				name, r.label(op, p.name),
+				fmt.Sprintf("%.0f", median(s, serial)), spread(r.ratios(op.name, p.name, nameReference, serial)),
+				fmt.Sprintf("%.0f", median(s, parallel)), spread(r.ratios(op.name, p.name, nameReference, parallel)),
+				fmt.Sprintf("%.0f", median(s, bytesOf)), fmt.Sprintf("%.0f", median(s, allocsOf)),
+			})
+			name = ""
+		}
+	}
+	return table(rows)
+}
+
+// label is the name of a peer, with what is to be known of it.
+func (r report) label(op operation, name string) string {
+	perPair := []string{"sqlc", "GORM", "GORM, tuned", "ent", "bun", "sqlx"}
+	switch {
+	case name == nameVariant && op.name == opCreateUser:
+		return "pgx, four round trips"
+	case name == nameVariant:
+		return "pgx, unnest"
+	case op.name == opCandidates && slices.Contains(perPair, name):
+		return name + ", a query per pair"
+	case op.name == opAddSlots && name == nameReference:
+		return "pgx, multi-VALUES"
+	}
+	return name
+}
+
+// goal is what the library is to cost at most. What is 0 has no bound.
+type goal struct {
+	operation      string
+	against        string  // the peer
+	time, bytes    float64 // ratios
+	allocs         float64 // a ratio
+	more, allocMax float64 // numbers
+}
+
+var goals = []goal{
+	{operation: opAccount, time: 1.10, bytes: 1.2, more: 4},
+	{operation: opUseToken, time: 1.10, bytes: 1.2, more: 4},
+	{operation: opSlots, time: 1.10, bytes: 1.3, allocs: 1.1},
+	{operation: opPending, time: 1.10, bytes: 1.3, allocs: 1.1},
+	{operation: opCreateUser, against: nameVariant, time: 0.5},
+	{operation: opCreateUser, bytes: 1.2, allocMax: 20},
+	{operation: opAddSlots, time: 1.0, bytes: 0.8, allocs: 1.05},
+}
+
+// parallelGoal is the ratio that the library is to have at most in every operation, eight at a time.
+const parallelGoal = 1.15
+
+// goals is the table of what the library is to reach.
+func (r report) goals() string {
+	rows := [][]string{{"operation", "figure", "goal", "is", ""}}
+	add := func(operation, figure, bound, is string, met bool) {
+		rows = append(rows, []string{operation, figure, bound, is, map[bool]string{true: "met", false: "not met"}[met]})
+	}
+	for _, g := range goals {
+		if !slices.ContainsFunc(r.ops, func(op operation) bool { return op.name == g.operation }) {
+			continue
+		}
+		against := cmp.Or(g.against, nameReference)
+		own, theirs := r.samples[g.operation][nameLibrary], r.samples[g.operation][against]
+		if g.time > 0 {
+			is := quantile(r.ratios(g.operation, nameLibrary, against, serial), 0.5)
+			figure := "time"
+			if g.against == nameVariant {
+				figure = "time to that of four round trips"
+			}
+			add(g.operation, figure, fmt.Sprintf("%.2f", g.time), fmt.Sprintf("%.2f", is), is <= g.time)
+		}
+		if g.bytes > 0 {
+			is := median(own, bytesOf) / median(theirs, bytesOf)
+			add(g.operation, "bytes", fmt.Sprintf("%.2f", g.bytes), fmt.Sprintf("%.2f", is), is <= g.bytes)
+		}
+		is, reference := math.Round(median(own, allocsOf)), math.Round(median(theirs, allocsOf))
+		switch {
+		case g.allocs > 0:
+			add(g.operation, "allocations", fmt.Sprintf("x%.2f", g.allocs), fmt.Sprintf("x%.2f", is/reference), is/reference <= g.allocs)
+		case g.more > 0:
+			add(g.operation, "allocations", fmt.Sprintf("+%.0f", g.more), fmt.Sprintf("%+.0f", is-reference), is-reference <= g.more)
+		case g.allocMax > 0:
+			add(g.operation, "allocations", fmt.Sprintf("%.0f", g.allocMax), fmt.Sprintf("%.0f", is), is <= g.allocMax)
+		}
+	}
+	for _, op := range r.ops {
+		is := quantile(r.ratios(op.name, nameLibrary, nameReference, parallel), 0.5)
+		add(op.name, "time, 8 at a time", fmt.Sprintf("%.2f", parallelGoal), fmt.Sprintf("%.2f", is), is <= parallelGoal)
+	}
+	for _, op := range r.ops {
+		best, name := math.Inf(1), ""
+		for _, p := range []string{"GORM", "GORM, tuned", "ent", "bun", "sqlx"} {
+			if t := quantile(r.ratios(op.name, p, nameReference, serial), 0.5); t < best {
+				best, name = t, p
+			}
+		}
+		is := quantile(r.ratios(op.name, nameLibrary, nameReference, serial), 0.5)
+		add(op.name, "ahead of GORM, ent, bun and sqlx", fmt.Sprintf("%.2f (%s)", best, name), fmt.Sprintf("%.2f", is), is < best)
+	}
+	return table(rows)
+}
+
+// The figures of a sample: times in microseconds.
+func serial(s sample) float64   { return float64(s.serial) / 1e3 }
+func parallel(s sample) float64 { return float64(s.parallel) / 1e3 }
+func bytesOf(s sample) float64  { return s.bytes }
+func allocsOf(s sample) float64 { return s.allocs }
+
+// ratios are those of a figure of two peers in the same pass, for each pass.
+func (r report) ratios(operation, own, against string, figure func(sample) float64) []float64 {
+	a, b := r.samples[operation][own], r.samples[operation][against]
+	ratios := make([]float64, min(len(a), len(b)))
+	for i := range ratios {
+		ratios[i] = figure(a[i]) / figure(b[i])
+	}
+	return ratios
+}
+
+func median(s []sample, figure func(sample) float64) float64 {
+	return quantile(convert(s, figure), 0.5)
+}
+
+// quantile interpolates between the two nearest values.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+func spread(ratios []float64) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
+}
+
+// table makes a Markdown table, which reads as one on a terminal too. The first two columns are text.
+func table(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	var b strings.Builder
+	for n, row := range rows {
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+			if i < 2 {
+				cell += pad
+			} else {
+				cell = pad + cell
+			}
+			fmt.Fprintf(&b, "| %s ", cell)
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			for i, w := range widths {
+				fmt.Fprintf(&b, "|%s%s", strings.Repeat("-", w+1), []string{"-", ":"}[min(i/2, 1)])
+			}
+			b.WriteString("|\n")
+		}
+	}
+	return b.String()
+}
+
+// versions are those of the modules that are compared.
+func versions() []string {
+	compared := []string{"github.com/jackc/pgx/v5", "github.com/Masterminds/squirrel", "gorm.io/gorm", "gorm.io/driver/postgres",
+		"entgo.io/ent", "github.com/uptrace/bun", "github.com/jmoiron/sqlx", "github.com/lib/pq"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	var list []string
+	for _, m := range info.Deps {
+		if slices.Contains(compared, m.Path) {
+			list = append(list, m.Path+" "+m.Version)
+		}
+	}
+	return append(list, "code generated by sqlc "+sqlc.Version)
+}
+
+// machine says on what all of this ran.
+func machine() string {
+	return fmt.Sprintf("%s, %d cores, %s", cmp.Or(setting("/proc/cpuinfo", "model name", ":"), runtime.GOARCH), runtime.NumCPU(),
+		cmp.Or(setting("/etc/os-release", "PRETTY_NAME", "="), runtime.GOOS))
+}
+
+// setting is the value of a name in a file of lines, or "".
+func setting(file, name, separator string) string {
+	text, err := os.ReadFile(file) //nolint:gosec // one of two
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, separator); ok && strings.TrimSpace(key) == name {
+			return strings.Trim(strings.TrimSpace(value), `"`)
+		}
+	}
+	return ""
+}

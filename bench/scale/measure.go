@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/soultribe-chat/soultribe"
+)
+
+// recorder keeps the last statement of the pool.
+type recorder struct {
+	sql  string
+	args []any
+}
+
+func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	r.sql, r.args = data.SQL, data.Args
+	return ctx
+}
+
+func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+type bench struct {
+	st           *soultribe.Postgres
+	pool         *pgxpool.Pool
+	runs, people int
+	report       *report
+	statements   *recorder
+}
+
+// askers are how many slots those have who look for candidates.
+var askers = []int{1, 5, 20}
+
+func (b *bench) all(ctx context.Context, plans bool) error {
+	someone := soultribe.UserID(b.people / 2)
+	reads := []struct {
+		name string
+		call func() error
+	}{
+		{"UserByEmail", func() error {
+			_, err := b.st.UserByEmail(ctx, fmt.Sprintf("PERSON%d@example.org", someone))
+			return err
+		}},
+		{"Slots", func() error {
+			_, err := b.st.Slots(ctx, someone, soultribe.SlotQuery{})
+			return err
+		}},
+		{"MutualAvailability", func() error {
+			_, err := b.st.MutualAvailability(ctx, someone, someone+1, soultribe.MutualQuery{})
+			return err
+		}},
+		{"Stats", func() error {
+			_, err := b.st.Stats(ctx)
+			return err
+		}},
+	}
+	for _, read := range reads {
+		if err := b.time(read.name, read.call); err != nil {
+			return err
+		}
+	}
+	for i, slots := range askers {
+		asker, err := b.asker(ctx, i, slots)
+		if err != nil {
+			return err
+		}
+		if err := b.searches(ctx, asker, slots, plans && slots == 5); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// time reports the median of a call's time.
+func (b *bench) time(name string, call func() error) error {
+	took := make([]time.Duration, b.runs)
+	for i := range took {
+		began := time.Now()
+		if err := call(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took)
+	b.report.add(name, b.people, fmt.Sprintf("%.1f", float64(took[len(took)/2].Microseconds())/1000))
+	return nil
+}
+
+// asker makes one who is free so many times, spread over the fortnight, for three hours each.
+func (b *bench) asker(ctx context.Context, number, slots int) (soultribe.UserID, error) {
+	id := b.people + 1 + number
+	_, err := b.pool.Exec(ctx, `INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at) VALUES ($1, $2, 'none', $3, $3)`,
+		id, fmt.Sprintf("asker%d@example.org", number), day)
+	if err != nil {
+		return 0, err
+	}
+	for i := range slots {
+		start := day.AddDate(0, 0, i*fortnight/slots).Add(time.Duration(9+5*(i%2)) * time.Hour)
+		_, err := b.pool.Exec(ctx, `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			VALUES ($1, $2, $3, $2, $3, 'UTC', $4, $4)`, id, start, start.Add(3*time.Hour), day)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return soultribe.UserID(id), nil
+}
+
+func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int, plans bool) error {
+	find := func(q soultribe.CandidateQuery) (soultribe.Page[soultribe.Candidate], error) {
+		return b.st.Candidates(ctx, asker, q)
+	}
+	named := func(name string) string { return fmt.Sprintf("%s, asker with %d slots", name, slots) }
+	for _, search := range []struct {
+		name string
+		q    soultribe.CandidateQuery
+	}{
+		{"soonest first", soultribe.CandidateQuery{}},
+		{"most time first, all people", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1}},
+		{"most time first, by default", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst}},
+		{"most time first, 1/64", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1. / 64}},
+	} {
+		err := b.time(named(search.name), func() error {
+			_, err := find(search.q)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if plans {
+			if err := b.explain(ctx, search.name); err != nil {
+				return err
+			}
+		}
+	}
+
+	// The twentieth page.
+	q := soultribe.CandidateQuery{}
+	for range 19 {
+		page, err := find(q)
+		if err != nil {
+			return err
+		}
+		if page.Next == "" {
+			break
+		}
+		q.After = page.Next
+	}
+	err := b.time(named("soonest first, page 20"), func() error {
+		_, err := find(q)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+
+	// How good a sample is, over all of them.
+	exact, err := find(soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1})
+	if err != nil {
+		return err
+	}
+	var sampled time.Duration
+	for range 64 {
+		page, err := find(soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1. / 64})
+		if err != nil {
+			return err
+		}
+		sampled += mean(page.Items)
+	}
+	b.report.add(named("time in common with the best 50 of 1/64, of that with the best 50"), b.people,
+		fmt.Sprintf("%.0f %%", 100*float64(sampled/64)/float64(mean(exact.Items))))
+	byDefault, err := find(soultribe.CandidateQuery{Order: soultribe.MostTimeFirst})
+	if err != nil {
+		return err
+	}
+	b.report.add(named("share of people covered by default"), b.people, fmt.Sprintf("%.0f %%", 100*byDefault.Covered))
+	return nil
+}
+
+func mean(found []soultribe.Candidate) time.Duration {
+	var sum time.Duration
+	for _, c := range found {
+		sum += c.Total
+	}
+	return sum / time.Duration(max(1, len(found)))
+}
+
+// explain adds the plan of the last statement.
+func (b *bench) explain(ctx context.Context, name string) error {
+	sql, args := b.statements.sql, b.statements.args
+	rows, err := b.pool.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) "+sql, args...)
+	if err != nil {
+		return err
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	b.report.plan(name, strings.Join(lines, "\n"))
+	return nil
+}
