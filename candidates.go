@@ -207,8 +207,8 @@ const (
 // By groups it looks at those of $10, one after the other, so that each takes little memory, and at no further one
 // once $11 microseconds have passed. The last column is how many it has looked at.
 func mostTimeCandidates(t tables, byGroup bool) statement {
-	// Slots of a person do not overlap, so that the sum of what they have in the asker's windows is the time in
-	// all windows; but for windows that do not count, for which the slots must be merged.
+	// What a person has in the asker's windows is merged, as adjacent pieces are one window, and as slots may overlap
+	// where the constraint is missing. Most people have but one piece, which is quicker.
 	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at").
 		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc").Where(others)
 	name, looked := "CandidatesMostTime", "max(64)" // as if it were by groups
@@ -220,9 +220,9 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($11::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
 	}
 	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest(p.merged) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
-	sums := squirrel.Select("p.user_id", "min(p.ends_at - p.starts_at) AS shortest", microseconds("p.ends_at - p.starts_at")+" AS time",
+	sums := squirrel.Select("p.user_id", "count(*) AS pieces", "min(p.ends_at - p.starts_at) AS shortest", microseconds("p.ends_at - p.starts_at")+" AS time",
 		"range_agg(tsrange(p.starts_at, p.ends_at)) AS merged").From("(" + constant(pieces) + ") p").GroupBy("p.user_id")
-	ranked := squirrel.Select("p.user_id", "CASE WHEN "+longEnough("p.shortest")+" THEN p.time ELSE "+merged+" END AS total").From("(" + constant(sums) + ") p")
+	ranked := squirrel.Select("p.user_id", "CASE WHEN p.pieces = 1 AND "+longEnough("p.shortest")+" THEN p.time ELSE "+merged+" END AS total").From("(" + constant(sums) + ") p")
 	// OFFSET has people sorted before they are looked up, until the page is full.
 	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
 		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
