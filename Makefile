@@ -55,7 +55,9 @@ audit: ## Search the rows of the database at DATABASE_URL for those that break a
 model: ## Run the model of the state machines for minutes
 	@$(with-postgres) SOULTRIBE_MODEL_CHECKS=$${SOULTRIBE_MODEL_CHECKS:-5000} go test -run '^TestModel$$' -count=1 -timeout 1h -v $(ARGS) .
 
+# lib/pq refuses the password of the tests' container, which is hashed for speed.
 .PHONY: bench
+bench: export SOULTRIBE_TEST_SERVER := local
 bench: ## Compare with hand-written pgx, GORM, ent, bun, sqlx and sqlc, and write bench/RESULTS.md (minutes)
 	@$(with-postgres) cd bench && $(GO_RUN) . $(ARGS)
 
