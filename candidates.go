@@ -181,7 +181,7 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, "64").From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
+	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup).From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::boolean[]", "$9::timestamp[]", "$10::timestamp[]", "$11::bigint[]") +
 			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
@@ -195,6 +195,8 @@ func soonestCandidates(t tables) statement {
 const (
 	// candidateGroups is into how many groups people fall, by the last bits of their ids. An index is on this.
 	candidateGroups = 64
+	everyGroup      = "64"               // as SQL
+	inGroup         = "(s.user_id & 63)" // as the index has it
 	// fewSlots are so few that MostTimeFirst looks at all people at once.
 	fewSlots = 1_000_000
 	// noLimit is longer than a search can be.
@@ -211,11 +213,11 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 	// where the constraint is missing. Most people have but one piece, which is quicker.
 	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at").
 		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc").Where(others)
-	name, looked := "CandidatesMostTime", "max(64)" // as if it were by groups
+	name, looked := "CandidatesMostTime", "max("+everyGroup+")" // as if it were by groups
 	groups := squirrel.Select("0 AS number", "true AS looked")
 	if byGroup {
 		name, looked = "CandidatesMostTimeByGroup", "count(DISTINCT f.number) FILTER (WHERE f.looked)"
-		pieces = pieces.Where("(s.user_id & 63) = g.number AND g.looked")
+		pieces = pieces.Where(inGroup + " = g.number AND g.looked")
 		groups = squirrel.Select("g.number", "l.looked").From("unnest($10::integer[]) WITH ORDINALITY AS g (number, place)").
 			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($11::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
 	}

@@ -336,8 +336,10 @@ type decorated struct {
 	wrap  func(Store) Store
 }
 
+// WithTx implements [Store].
 func (d *decorated) WithTx(tx pgx.Tx) Store { return Decorate(d.inner.WithTx(tx), d.wrap) }
 
+// InTx implements [Store].
 func (d *decorated) InTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx, st Store) error) error {
 	return d.inner.InTx(ctx, func(ctx context.Context, tx pgx.Tx, st Store) error {
 		return fn(ctx, tx, Decorate(st, d.wrap))

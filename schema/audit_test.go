@@ -30,7 +30,7 @@ INSERT INTO availabilityslot (id, user_id, start_dt_utc, end_dt_utc, start_dt_lo
 	(4, 2, '9999-12-31 23:00', '9999-12-31 23:30', '10000-01-01 12:00', '10000-01-01 12:30', 'Pacific/Auckland', '2024-01-01', '2024-01-01'),
 	(5, 5, '2024-05-01 10:00', '2024-05-01 11:00', '2024-05-01 10:00', '2024-05-01 11:00', 'UTC', '2024-01-01', '2024-01-01');
 INSERT INTO emailverificationtoken (id, user_id, token, expires_at, created_at) VALUES
-	(1, 1, 'kD9r_3Vv0M3n2x8WQ4yJtPzq7sH1bLcEaUfGiKoNmRw', '2024-01-01', '2024-01-01'), (5, 5, 'sha256:' || repeat('0a', 32), '2024-01-01', '2024-01-01');
+	(1, 1, repeat('A', 43), '2024-01-01', '2024-01-01'), (5, 5, 'sha256:' || repeat('0a', 32), '2024-01-01', '2024-01-01');
 INSERT INTO passwordresettoken (id, user_id, token, expires_at, created_at)
 	SELECT id, user_id, token, expires_at, created_at FROM emailverificationtoken;
 INSERT INTO match (id, user1_id, user2_id, status, created_at, updated_at) VALUES

@@ -351,7 +351,7 @@ func TestPlaintextTokens(t *testing.T) {
 	t.Parallel()
 	pool := newRules(t)
 	secrets := []string{
-		"kD9r_3Vv0M3n2x8WQ4yJtPzq7sH1bLcEaUfGiKoNmRw", "", `\`, `\\`, `\000`, `a\134b`, `\x41`, "ü€😀\u0301", "'\"\n\t",
+		strings.Repeat("A", 43), "", `\`, `\\`, `\000`, `a\134b`, `\x41`, "ü€😀\u0301", "'\"\n\t",
 		strings.Repeat(`\ü€`, 300), strings.Repeat("x", 100_000), "sha256", "SHA256:x",
 	}
 	exec(t, pool, `TRUNCATE passwordresettoken, emailverificationtoken`, `DROP INDEX ix_passwordresettoken_token`) // which has no room for the long ones

@@ -186,6 +186,7 @@ type version struct {
 	Latest  int `json:"latest"`  // that this program knows
 }
 
+// String says how far the database is from the library.
 func (v version) String() string {
 	switch v.Version {
 	case 0:
@@ -233,6 +234,7 @@ type violation struct {
 	line string
 }
 
+// String lists what was found, a line each, and how many there are.
 func (f findings) String() string {
 	if len(f.Violations) == 0 {
 		return "no row breaks a rule"
