@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // UserQuery selects accounts, in the order of their ids.
@@ -65,12 +64,9 @@ func newAdminStatements(t tables) adminStatements {
 	}
 }
 
-func scanPendingMatch(row pgx.CollectableRow) (PendingMatch, place, error) {
-	var m PendingMatch
-	errMatch := scan(row, (*int64)(&m.ID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt,
-		&m.User1Email, &m.User2Email)
-	at, _, errTime := rawTimestamp(row, matchCreatedAt)
-	return m, place{at, int64(m.ID)}, errors.Join(errMatch, errTime)
+func scanPendingMatch(r *rowReader) (PendingMatch, place) {
+	m, at := scanListedMatch(r)
+	return PendingMatch{Match: m, User1Email: r.text(), User2Email: r.text()}, at
 }
 
 // likePrefix escapes what has a meaning in a LIKE pattern.
@@ -171,6 +167,6 @@ func (p *Postgres) MarkVerified(ctx context.Context, id UserID) error {
 	if err := checkID("user_id", id); err != nil {
 		return opError(op, err)
 	}
-	_, err := queryOne(ctx, p, op, p.sql.markVerified, pgx.RowTo[int64], int64(id), timestamp(p.now()))
+	_, err := queryOne(ctx, p, op, p.sql.markVerified, (*rowReader).integer, int64(id), timestamp(p.now()))
 	return err
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -84,8 +83,8 @@ type AvailabilityStore interface {
 	// there is no such user. It takes no lock that another slot of the user would wait for.
 	AddSlot(ctx context.Context, actor UserID, slot NewSlot) (Slot, error)
 	// AddSlots stores all of the slots or none, and returns them in the given order. Errors are those of
-	// AddSlot; an *OverlapError (ErrSlotOverlap) says which slot overlaps one stored, or one given before
-	// it. It takes 2,000 slots at most. It locks the user.
+	// AddSlot; an *OverlapError says which slot overlaps one stored, or one given before
+	// it, but for one that only another transaction sees, in REPEATABLE READ: that is ErrSlotOverlap alone. It takes 2,000 slots at most. It locks the user.
 	AddSlots(ctx context.Context, actor UserID, slots []NewSlot) ([]Slot, error)
 	// ReplaceSlots deletes the user's slots that start in the window, and stores the given ones, which
 	// must start in it: all or nothing, and with the same times, under new ids, when it is repeated. With no
@@ -136,8 +135,10 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 		updateSlot: updateSlot(t),
 		deleteSlot: compile("DeleteSlot", squirrel.Delete(t.slot).Where("user_id = $1::bigint AND id = $2::bigint").Suffix("RETURNING id")),
 		slot:       compile("Slot", slots.Where("s.user_id = $1::bigint AND s.id = $2::bigint")),
+		// The row comparison begins with the user so that a plan for any values, which takes a time between two bounds for
+		// rare, does not read everybody's slots from the index on start.
 		slots: compile("Slots", listOf(t.user, constant(slots.
-			Where("s.user_id = $1::bigint AND (s.start_dt_utc, s.id) > ($2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
+			Where("s.user_id = $1::bigint AND (s.user_id, s.start_dt_utc, s.id) > ($1::bigint, $2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
 			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
 			Where("u.id = $1::bigint").OrderBy("list.start_dt_utc", "list.id")),
 		mutualUsers: compile("MutualUsers", mutualUsers),
@@ -164,7 +165,7 @@ func addSlot(t tables) statement {
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
 				From("owner o")).
-			Suffix(unlessOverlap)})
+			Suffix("ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING RETURNING " + slotColumns)})
 }
 
 // meets says that a slot has some of the time from start to end. A slot lasts 24 hours at most, so that
@@ -178,8 +179,6 @@ func insertSlots(t tables) squirrel.InsertBuilder {
 		Columns("user_id", "start_dt_utc", "end_dt_utc", "start_dt_local", "end_dt_local", "timezone", "created_at", "updated_at")
 }
 
-const unlessOverlap = "ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING RETURNING " + slotColumns
-
 // holdUser keeps out others who store, move or replace several slots of the user: each could wait for a
 // row of the other's while it holds one that the other waits for. An AddSlot, which has but one row, and
 // everything that only wants the user to stay go on beside it.
@@ -187,15 +186,19 @@ func holdUser(t tables) squirrel.SelectBuilder {
 	return squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")
 }
 
-// addSlots adds none where a slot is in the way, and undoes itself where one appeared meanwhile: the
-// function raises an exclusion violation whose detail is the new slot's place in the arrays. To look first
-// saves numbers of the sequence, of which a visitor could use up the column's two billion.
+// addSlots adds none where a slot is in the way: the function raises an exclusion violation whose detail is the
+// new slot's place in the arrays. To look first saves numbers of the sequence, of which a visitor could use
+// up the column's two billion. The user is locked by a statement before it, so that it sees what others stored at once.
+//
+// Where an AddSlot comes between, the constraint itself raises the violation. ON CONFLICT would search the index twice for each row, and
+// is not needed against a deadlock, as an AddSlot waits before it has stored anything. It would miss the constraint, which
+// this has to do itself.
 func addSlots(t tables, name string) statement {
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
-		Where("(SELECT count(*) FROM added) = (SELECT count(*) FROM wanted) OR "+t.refuse+
-			"('23P01', 'availabilityslot_no_overlap', coalesce((SELECT c.place FROM clash c), (SELECT min(w.place) FROM wanted w"+
-			" WHERE NOT EXISTS (SELECT FROM added a WHERE a.start_dt_utc = w.start_dt_utc)))::text)"),
-		with{"owner", holdUser(t)},
+		Where("CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = "+regclass(t.slot)+" AND c.conname = 'availabilityslot_no_overlap')"+
+			" THEN "+t.refuse+"('42704', 'availabilityslot_no_overlap', 'it is missing') WHEN (SELECT c.place FROM clash c) IS NOT NULL"+
+			" THEN "+t.refuse+"('23P01', 'availabilityslot_no_overlap', (SELECT c.place FROM clash c)::text) ELSE true END"),
+		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint")},
 		with{"wanted", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$4::timestamp[]", "$5::timestamp[]", "$6::text[]") +
 			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
 		with{"clash", squirrel.Select("min(w.place) AS place").From("wanted w").
@@ -203,7 +206,7 @@ func addSlots(t tables, name string) statement {
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "w.start_dt_utc", "w.end_dt_utc", "w.start_dt_local", "w.end_dt_local", "w.timezone", "$7::timestamp", "$7::timestamp").
 				From("owner o").CrossJoin("wanted w").CrossJoin("clash c").Where("c.place IS NULL").OrderBy("w.start_dt_utc")).
-			Suffix(unlessOverlap)})
+			Suffix("RETURNING " + slotColumns)})
 }
 
 // updateSlot looks for an overlap itself, as an UPDATE cannot leave that to ON CONFLICT. It locks the slot
@@ -224,26 +227,15 @@ func updateSlot(t tables) statement {
 			Suffix("RETURNING " + columns("s", slotColumns))})
 }
 
-func scanSlot(row pgx.CollectableRow) (Slot, error) {
-	var s Slot
-	err := scan(row, (*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
-	return s, err
+func scanSlot(r *rowReader) Slot {
+	return Slot{ID: SlotID(r.integer()), UserID: UserID(r.integer()), Start: r.time(), End: r.time(), Timezone: r.text(),
+		CreatedAt: r.time(), UpdatedAt: r.time()}
 }
 
-// scanStored reads a slot that may be absent behind the id of what it belongs to.
-func scanStored(row pgx.CollectableRow) (*Slot, error) {
-	var s Slot
-	if found, err := s.scanStored(row); !found || err != nil {
-		return nil, err
-	}
-	return &s, nil
-}
-
-func (s *Slot) scanStored(row pgx.CollectableRow) (found bool, err error) {
-	if row.RawValues()[1] == nil {
-		return false, nil
-	}
-	return true, scan(row, nil, (*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
+// scanStored reads a slot behind the id of its owner. Where there is no slot its id is 0.
+func scanStored(r *rowReader) Slot {
+	r.integer()
+	return scanSlot(r)
 }
 
 // slotRow is a slot as it goes in.
@@ -340,10 +332,10 @@ func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, 
 	switch {
 	case err != nil:
 		return Slot{}, err
-	case s == nil:
+	case s.ID == 0:
 		return Slot{}, opError(op, &OverlapError{})
 	}
-	return *s, nil
+	return s, nil
 }
 
 // AddSlots implements [AvailabilityStore].
@@ -377,28 +369,33 @@ func (p *Postgres) ReplaceSlots(ctx context.Context, actor UserID, window Window
 		return nil, opError(op, err)
 	}
 	return p.storeSlots(ctx, op, p.sql.replaceSlots, actor, rows, now, func(b *batch) {
-		// A statement of its own, so that the next one sees what the lock's last holder stored.
-		b.exec(p.sql.holdUser, int64(actor))
 		b.exec(p.sql.clearSlots, int64(actor), from, to)
 	})
 }
 
-// storeSlots stores rows, which are in order of start, by s, after what before queues, and returns them in the caller's order.
+// storeSlots locks the user, and stores rows, which are in order of start, by s, after what before queues. It returns
+// them in the caller's order.
 func (p *Postgres) storeSlots(ctx context.Context, op string, s statement, actor UserID, rows []slotRow, now time.Time, before func(b *batch)) ([]Slot, error) {
 	stored := make([]Slot, 0, len(rows))
-	err := p.sendGuarded(ctx, op, func(b *batch) {
-		before(b)
-		args := append([]any{int64(actor)}, slotArrays(rows)...)
-		var slot Slot // one for all, as what is scanned into is on the heap
-		queueAll(b, s, func(row pgx.CollectableRow) (Slot, error) {
-			_, err := slot.scanStored(row)
-			return slot, err
-		}, &stored, append(args, timestamp(now))...)
-	})
-	var pg *pgconn.PgError
+	args := slices.Concat([]any{int64(actor)}, slotArrays(rows), []any{timestamp(now)})
+	var err error
+	// A slot that was stored while the statement ran does not tell which of the rows it is in the way of. The next
+	// look does, unless the caller's transaction does not see it.
+	for range 3 {
+		err = p.sendGuarded(ctx, op, func(b *batch) {
+			b.exec(p.sql.holdUser, int64(actor))
+			before(b)
+			queueAll(b, s, scanStored, &stored, args...)
+		})
+		if !errors.Is(err, ErrSlotOverlap) {
+			break
+		}
+		if place, ok := placeOf(err); ok && place <= len(rows) {
+			return nil, opError(op, &OverlapError{Index: rows[place-1].index})
+		}
+		stored = stored[:0]
+	}
 	switch {
-	case errors.Is(err, ErrSlotOverlap) && errors.As(err, &pg):
-		return nil, opError(op, overlapOf(pg, rows))
 	case err != nil:
 		return nil, err
 	case len(stored) == 0:
@@ -419,12 +416,14 @@ func (p *Postgres) storeSlots(ctx context.Context, op string, s statement, actor
 	return slots, nil
 }
 
-// overlapOf reads the place that addSlots raised.
-func overlapOf(pg *pgconn.PgError, rows []slotRow) error {
-	if place, err := strconv.Atoi(pg.Detail); err == nil && place >= 1 && place <= len(rows) {
-		return &OverlapError{Index: rows[place-1].index}
+// placeOf is the place, from 1, that addSlots raised.
+func placeOf(err error) (int, bool) {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return 0, false
 	}
-	return &OverlapError{}
+	place, err := strconv.Atoi(pg.Detail)
+	return place, err == nil && place > 0
 }
 
 // UpdateSlot implements [AvailabilityStore].
@@ -435,7 +434,7 @@ func (p *Postgres) UpdateSlot(ctx context.Context, actor UserID, id SlotID, n Ne
 	if err := cmp.Or(errors.Join(checkID("actor", actor), checkID("slot_id", id), err), r.checkAhead(now)); err != nil {
 		return Slot{}, opError(op, err)
 	}
-	var s *Slot
+	var s Slot
 	var found bool
 	err = p.sendGuarded(ctx, op, func(b *batch) {
 		b.exec(p.sql.holdUser, int64(actor))
@@ -443,14 +442,14 @@ func (p *Postgres) UpdateSlot(ctx context.Context, actor UserID, id SlotID, n Ne
 			int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now), int64(id))
 	})
 	switch {
-	case errors.Is(err, ErrSlotOverlap), err == nil && found && s == nil:
+	case errors.Is(err, ErrSlotOverlap), err == nil && found && s.ID == 0:
 		return Slot{}, opError(op, &OverlapError{})
 	case err != nil:
 		return Slot{}, err
 	case !found:
 		return Slot{}, opError(op, ErrNotFound)
 	}
-	return *s, nil
+	return s, nil
 }
 
 // DeleteSlot implements [AvailabilityStore].
@@ -458,7 +457,7 @@ func (p *Postgres) DeleteSlot(ctx context.Context, actor UserID, id SlotID) erro
 	if err := errors.Join(checkID("actor", actor), checkID("slot_id", id)); err != nil {
 		return opError("DeleteSlot", err)
 	}
-	_, err := queryOne(ctx, p, "DeleteSlot", p.sql.deleteSlot, pgx.RowTo[int64], int64(actor), int64(id))
+	_, err := queryOne(ctx, p, "DeleteSlot", p.sql.deleteSlot, (*rowReader).integer, int64(actor), int64(id))
 	return err
 }
 
@@ -513,7 +512,7 @@ func (p *Postgres) MutualAvailability(ctx context.Context, actor, other UserID, 
 	var users []int64
 	var free, busy []ownedWindow
 	err = p.send(ctx, op, func(b *batch) {
-		queueAll(b, p.sql.mutualUsers, pgx.RowTo[int64], &users, int64(actor), int64(other))
+		queueAll(b, p.sql.mutualUsers, (*rowReader).integer, &users, int64(actor), int64(other))
 		args := []any{int64(actor), int64(other), timestamp(span.Start), timestamp(span.End)}
 		queueAll(b, p.sql.mutualSlots, scanOwnedWindow, &free, args...)
 		queueAll(b, p.sql.mutualBusy, scanOwnedWindow, &busy, args...)
@@ -541,10 +540,9 @@ const (
 	ownedBooking = "b.user_id, b.starts_at, b.ends_at, b.meetup_id"
 )
 
-func scanOwnedWindow(row pgx.CollectableRow) (ownedWindow, error) {
-	var w ownedWindow
-	err := scan(row, (*int64)(&w.user), &w.Start, &w.End, nil)
-	return w, err
+func scanOwnedWindow(r *rowReader) ownedWindow {
+	user := UserID(r.integer())
+	return ownedWindow{Window{r.time(), r.time()}, user}
 }
 
 func windowsOf(all []ownedWindow, user UserID) []Window {

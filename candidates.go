@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -100,7 +98,7 @@ func newCandidateStatements(t tables) candidateStatements {
 		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END").
 			From(t.match+" m").Where(ofActor+" AND NOT (m.status = 'cancelled' AND m.updated_at <= $2::timestamp)")),
 		allSlots: compile("CandidatesSlotCount", squirrel.Select("greatest(c.reltuples::bigint, 0)").From("pg_catalog.pg_class c").
-			Where("c.oid = '"+strings.ReplaceAll(t.slot, "'", "''")+"'::regclass")),
+			Where("c.oid = "+regclass(t.slot))),
 		soonest:         soonestCandidates(t),
 		mostTime:        mostTimeCandidates(t, false),
 		mostTimeByGroup: mostTimeCandidates(t, true),
@@ -252,27 +250,17 @@ type ranked struct {
 }
 
 // scanRanked reads a candidate. Without one the row still tells at how many groups the search has looked.
-func scanRanked(row pgx.CollectableRow) (ranked, error) {
-	var r ranked
-	var user *int64
+func scanRanked(r *rowReader) ranked {
+	c := ranked{Candidate: Candidate{UserID: UserID(r.integer()), DisplayName: r.text(), Timezone: r.text()}, first: r.time(), total: r.integer()}
+	c.Total = time.Duration(c.total) * time.Microsecond
 	var starts, ends []int64
-	var total *int64
-	errRow := scan(row, &user, &r.DisplayName, &r.Timezone, &r.first, &total, &starts, &ends, nil, nil, &r.looked)
-	if errRow != nil || user == nil {
-		return r, errRow
-	}
-	start, _, errStart := rawTimestamp(row, 7)
-	end, _, errEnd := rawTimestamp(row, 8)
-	if err := errors.Join(errStart, errEnd); err != nil {
-		return r, err
-	}
-	r.UserID, r.total, r.start, r.end = UserID(*user), *total, start, end
-	r.Total = time.Duration(r.total) * time.Microsecond
-	r.Windows = make([]Window, len(starts))
+	r.scan(&starts, &ends)
+	c.start, c.end, c.looked = r.micros(), r.micros(), r.integer()
+	c.Windows = make([]Window, len(starts))
 	for i := range starts {
-		r.Windows[i] = Window{time.UnixMicro(starts[i]).UTC(), time.UnixMicro(ends[i]).UTC()}
+		c.Windows[i] = Window{time.UnixMicro(starts[i]).UTC(), time.UnixMicro(ends[i]).UTC()}
 	}
-	return r, nil
+	return c
 }
 
 func (q *CandidateQuery) validate() error {
@@ -493,13 +481,13 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 	var id int64
 	var slots, busy []ownedWindow
 	err := p.send(ctx, op, func(b *batch) {
-		queueOne(b, p.sql.askerExists, pgx.RowTo[int64], &id, &exists, int64(actor))
+		queueOne(b, p.sql.askerExists, (*rowReader).integer, &id, &exists, int64(actor))
 		args := []any{int64(actor), timestamp(span.Start), timestamp(span.End)}
 		queueAll(b, p.sql.askerSlots, scanOwnedWindow, &slots, args...)
 		queueAll(b, p.sql.askerBusy, scanOwnedWindow, &busy, args...)
-		queueAll(b, p.sql.askerMatches, pgx.RowTo[int64], &a.matched, int64(actor), timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
+		queueAll(b, p.sql.askerMatches, (*rowReader).integer, &a.matched, int64(actor), timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
 		if q.Order == MostTimeFirst {
-			queueOne(b, p.sql.allSlots, pgx.RowTo[int64], &a.allSlots, &counted)
+			queueOne(b, p.sql.allSlots, (*rowReader).integer, &a.allSlots, &counted)
 		}
 	})
 	if err == nil && !exists {

@@ -316,6 +316,9 @@ func classify(err error) error {
 // callError is opError for a call of the database. A statement that the server cancelled for the
 // context's sake ended as the context did.
 func callError(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "57014" && ctx.Err() != nil {
 		return &Error{Op: op, Err: ctx.Err(), Cause: err}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -263,9 +262,8 @@ func (p *Postgres) Stats(ctx context.Context) (Stats, error) {
 		kind, status string
 		number       int64
 	}
-	counts, err := queryAll(ctx, p, "Stats", p.sql.stats, func(row pgx.CollectableRow) (c count, err error) {
-		err = row.Scan(&c.kind, &c.status, &c.number)
-		return c, err
+	counts, err := queryAll(ctx, p, "Stats", p.sql.stats, func(r *rowReader) count {
+		return count{r.text(), r.text(), r.integer()}
 	}, timestamp(p.now()))
 	s := Stats{Matches: map[MatchStatus]int64{}, Meetups: map[MeetupStatus]int64{}}
 	for _, c := range counts {
@@ -290,7 +288,7 @@ func (p *Postgres) Stats(ctx context.Context) (Stats, error) {
 // Ready implements [MaintenanceStore].
 func (p *Postgres) Ready(ctx context.Context) error {
 	const op = "Ready"
-	version, err := queryOne(ctx, p, op, p.sql.ready, pgx.RowTo[int64])
+	version, err := queryOne(ctx, p, op, p.sql.ready, (*rowReader).integer)
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "3F000"):

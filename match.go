@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // MatchStatus is where a match stands. A database may hold others than the constants, stored by other
@@ -199,22 +198,13 @@ type outcome struct {
 	match                 Match
 }
 
-func scanOutcome(row pgx.CollectableRow) (outcome, error) {
-	var o outcome
-	var id, user1, user2 *int64
-	var status *string
-	err := scan(row, &o.present, &o.actor, &o.other, &o.changed, &id, &user1, &user2, &status, &o.match.CreatedAt, &o.match.UpdatedAt)
-	if err == nil && id != nil {
-		o.found = true
-		o.match.ID, o.match.User1ID, o.match.User2ID, o.match.Status = MatchID(*id), UserID(*user1), UserID(*user2), MatchStatus(*status)
-	}
-	return o, err
+func scanOutcome(r *rowReader) outcome {
+	return outcome{present: r.boolean(), actor: r.boolean(), other: r.boolean(), changed: r.boolean(), found: !r.null(), match: scanMatch(r)}
 }
 
-func scanMatch(row pgx.CollectableRow) (Match, error) {
-	var m Match
-	err := scan(row, (*int64)(&m.ID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt)
-	return m, err
+func scanMatch(r *rowReader) Match {
+	return Match{ID: MatchID(r.integer()), User1ID: UserID(r.integer()), User2ID: UserID(r.integer()), Status: MatchStatus(r.text()),
+		CreatedAt: r.time(), UpdatedAt: r.time()}
 }
 
 // RequestMatch implements [MatchStore].
@@ -385,10 +375,9 @@ func (p *Postgres) matches(ctx context.Context, op string, actor UserID, q Match
 	return newListedPage(rows, limit, last, key), err
 }
 
-func scanListedMatch(row pgx.CollectableRow) (Match, place, error) {
-	m, errMatch := scanMatch(row)
-	at, _, errTime := rawTimestamp(row, matchCreatedAt)
-	return m, place{at, int64(m.ID)}, errors.Join(errMatch, errTime)
+func scanListedMatch(r *rowReader) (Match, place) {
+	m := scanMatch(r)
+	return m, place{r.microsAt(matchCreatedAt), int64(m.ID)}
 }
 
 func (q MatchQuery) validate() error {

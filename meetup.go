@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // MeetupStatus is where a meetup stands. A database may hold others than the constants, stored by other
@@ -341,17 +340,10 @@ func proposeMeetup(t tables) statement {
 			Suffix("ON CONFLICT DO NOTHING RETURNING " + stepRow)})
 }
 
-func scanMeetup(row pgx.CollectableRow) (Meetup, error) {
-	var m Meetup
-	var seconds int64
-	err := scan(row, m.columns(&seconds)...)
-	m.Duration = time.Duration(seconds) * time.Second
-	return m, err
-}
-
-func (m *Meetup) columns(seconds *int64) []any {
-	return []any{(*int64)(&m.ID), (*int64)(&m.MatchID), (*int64)(&m.User1ID), (*int64)(&m.User2ID), (*int64)(&m.ProposerID),
-		&m.Start, seconds, (*string)(&m.Status), &m.CreatedAt, &m.UpdatedAt}
+func scanMeetup(r *rowReader) Meetup {
+	return Meetup{ID: MeetupID(r.integer()), MatchID: MatchID(r.integer()), User1ID: UserID(r.integer()), User2ID: UserID(r.integer()),
+		ProposerID: UserID(r.integer()), Times: Times{Start: r.time(), Duration: time.Duration(r.integer()) * time.Second},
+		Status: MeetupStatus(r.text()), CreatedAt: r.time(), UpdatedAt: r.time()}
 }
 
 // step is what a step came to: the meetup as it is, and what stood in the way.
@@ -361,12 +353,8 @@ type step struct {
 	meetup        Meetup
 }
 
-func scanStep(row pgx.CollectableRow) (step, error) {
-	var s step
-	var seconds int64
-	err := scan(row, append([]any{&s.changed, &s.matchStatus, &s.busy}, s.meetup.columns(&seconds)...)...)
-	s.meetup.Duration = time.Duration(seconds) * time.Second
-	return s, err
+func scanStep(r *rowReader) step {
+	return step{changed: r.boolean(), matchStatus: r.text(), busy: r.boolean(), meetup: scanMeetup(r)}
 }
 
 // ProposeMeetup implements [MeetupStore].
@@ -572,14 +560,9 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	return newListedPage(rows, limit, last, key), err
 }
 
-func scanListedMeetup(row pgx.CollectableRow) (Meetup, place, error) {
-	var m Meetup
-	var seconds int64
-	dst := append(m.columns(&seconds), nil)
-	errMeetup := scan(row, dst...)
-	at, _, errTime := rawTimestamp(row, len(dst)-1)
-	m.Duration = time.Duration(seconds) * time.Second
-	return m, place{at, int64(m.ID)}, errors.Join(errMeetup, errTime)
+func scanListedMeetup(r *rowReader) (Meetup, place) {
+	m := scanMeetup(r)
+	return m, place{r.micros(), int64(m.ID)}
 }
 
 func (q MeetupQuery) validate() error {

@@ -9,7 +9,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -88,15 +87,15 @@ func newPage[T any](rows []T, limit int, cursor func(last T) Cursor) Page[T] {
 type place struct{ at, id int64 }
 
 // untilLast is scan without the places, but for that of the last row that is on a page of so many.
-func untilLast[T any](limit int, last *place, scan func(row pgx.CollectableRow) (T, place, error)) pgx.RowToFunc[T] {
+func untilLast[T any](limit int, last *place, scan func(r *rowReader) (T, place)) func(r *rowReader) T {
 	n := 0
-	return func(row pgx.CollectableRow) (T, error) {
-		item, at, err := scan(row)
+	return func(r *rowReader) T {
+		item, at := scan(r)
 		n++
 		if n == limit {
 			*last = at
 		}
-		return item, err
+		return item
 	}
 }
 

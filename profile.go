@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // Profile is what a person says of themself. FullName is for the person alone.
@@ -134,16 +133,13 @@ func keyShare(t tables) squirrel.Sqlizer {
 	return squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint").Suffix("FOR KEY SHARE")
 }
 
-func scanProfile(row pgx.CollectableRow) (Profile, error) {
-	var p Profile
-	err := scan(row, (*int64)(&p.UserID), &p.FullName, &p.DisplayName, &p.Bio, &p.Timezone, &p.CreatedAt, &p.UpdatedAt)
-	return p, err
+func scanProfile(r *rowReader) Profile {
+	return Profile{UserID: UserID(r.integer()), FullName: r.text(), DisplayName: r.text(), Bio: r.text(), Timezone: r.text(),
+		CreatedAt: r.time(), UpdatedAt: r.time()}
 }
 
-func scanPublicProfile(row pgx.CollectableRow) (PublicProfile, error) {
-	var p PublicProfile
-	err := scan(row, (*int64)(&p.UserID), &p.DisplayName, &p.Bio, &p.Timezone)
-	return p, err
+func scanPublicProfile(r *rowReader) PublicProfile {
+	return PublicProfile{UserID: UserID(r.integer()), DisplayName: r.text(), Bio: r.text(), Timezone: r.text()}
 }
 
 // newProfile returns the profile as it is stored.

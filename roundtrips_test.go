@@ -140,7 +140,7 @@ func TestRoundTrips(t *testing.T) {
 		{"ResetPassword", 2, 3, func() error { _, err := st.ResetPassword(ctx, reset.Secret(), password); return err }},
 
 		{"AddSlot", 1, 1, func() (err error) { made, err = st.AddSlot(ctx, a.ID, slot(1)); return err }},
-		{"AddSlots", 1, 1, func() error { _, err := st.AddSlots(ctx, b.ID, []soultribe.NewSlot{slot(1), slot(3)}); return err }},
+		{"AddSlots", 1, 2, func() error { _, err := st.AddSlots(ctx, b.ID, []soultribe.NewSlot{slot(1), slot(3)}); return err }},
 		// The lock on the user: the check must see what it waited for.
 		{"UpdateSlot", 1, 2, func() error { _, err := st.UpdateSlot(ctx, a.ID, made.ID, slot(3)); return err }},
 		{"Slot", 1, 1, func() error { _, err := st.Slot(ctx, a.ID, made.ID); return err }},

@@ -2,9 +2,7 @@ package soultribe
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -109,39 +107,42 @@ func unnest(arrays ...string) string {
 	return "ROWS FROM (unnest(" + strings.Join(arrays, "), unnest(") + "))"
 }
 
+// regclass is the oid of a table.
+func regclass(table string) string { return "'" + strings.ReplaceAll(table, "'", "''") + "'::regclass" }
+
 // columns prefixes each of a list of columns with a table's alias.
 func columns(alias, list string) string {
 	return alias + "." + strings.ReplaceAll(list, ", ", ", "+alias+".")
 }
 
 // queryOne returns the one row of a statement; no row is ErrNotFound.
-func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) (T, error) {
+func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, scan func(r *rowReader) T, args ...any) (T, error) {
 	rows, err := p.db.Query(ctx, string(s), args...)
 	if err != nil {
 		var zero T
 		return zero, callError(ctx, op, err)
 	}
-	v, err := pgx.CollectOneRow(rows, scan)
+	v, err := pgx.CollectOneRow(rows, collect(scan))
 	return v, callError(ctx, op, err)
 }
 
 // queryAll returns all rows of a statement; the slice is never nil.
-func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, scan func(r *rowReader) T, args ...any) ([]T, error) {
 	return queryUpTo(ctx, p, op, s, 0, scan, args...)
 }
 
 // queryUpTo is queryAll with room for the rows that are expected.
-func queryUpTo[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+func queryUpTo[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan func(r *rowReader) T, args ...any) ([]T, error) {
 	rows, err := p.db.Query(ctx, string(s), args...)
 	if err != nil {
 		return nil, callError(ctx, op, err)
 	}
-	v, err := pgx.AppendRows(make([]T, 0, size), rows, scan)
+	v, err := pgx.AppendRows(make([]T, 0, size), rows, collect(scan))
 	return v, callError(ctx, op, err)
 }
 
 // queryList returns the rows of a statement that is built for the call, as its filters vary.
-func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, size int, scan pgx.RowToFunc[T]) ([]T, error) {
+func queryList[T any](ctx context.Context, p *Postgres, op string, list squirrel.SelectBuilder, size int, scan func(r *rowReader) T) ([]T, error) {
 	s, args, err := buildList(op, list)
 	if err != nil {
 		return nil, opError(op, err)
@@ -161,13 +162,13 @@ func listOf(users, list string, args ...any) squirrel.SelectBuilder {
 
 // queryListOf returns the items of a statement that listOf made, the first column of which is never NULL in
 // an item. No such user is ErrNotFound.
-func queryListOf[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan pgx.RowToFunc[T], args ...any) ([]T, error) {
+func queryListOf[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan func(r *rowReader) T, args ...any) ([]T, error) {
 	empty := false
-	rows, err := queryUpTo(ctx, p, op, s, size, func(row pgx.CollectableRow) (item T, err error) {
-		if empty = row.RawValues()[0] == nil; empty {
-			return item, nil
+	rows, err := queryUpTo(ctx, p, op, s, size, func(r *rowReader) (item T) {
+		if empty = r.null(); empty {
+			return item
 		}
-		return scan(row)
+		return scan(r)
 	}, args...)
 	switch {
 	case err != nil:
@@ -186,9 +187,9 @@ type batch struct{ pgx.Batch }
 func (b *batch) exec(s statement, args ...any) { b.Queue(string(s), args...) }
 
 // queueOne has the one row of a statement stored in dst, and found set if there is one.
-func queueOne[T any](b *batch, s statement, scan pgx.RowToFunc[T], dst *T, found *bool, args ...any) {
+func queueOne[T any](b *batch, s statement, scan func(r *rowReader) T, dst *T, found *bool, args ...any) {
 	b.Queue(string(s), args...).Query(func(rows pgx.Rows) error {
-		all, err := pgx.CollectRows(rows, scan)
+		all, err := pgx.CollectRows(rows, collect(scan))
 		if err == nil && len(all) > 0 {
 			*dst, *found = all[0], true
 		}
@@ -197,9 +198,9 @@ func queueOne[T any](b *batch, s statement, scan pgx.RowToFunc[T], dst *T, found
 }
 
 // queueAll has the rows of a statement appended to dst.
-func queueAll[T any](b *batch, s statement, scan pgx.RowToFunc[T], dst *[]T, args ...any) {
+func queueAll[T any](b *batch, s statement, scan func(r *rowReader) T, dst *[]T, args ...any) {
 	b.Queue(string(s), args...).Query(func(rows pgx.Rows) (err error) {
-		*dst, err = pgx.AppendRows(*dst, rows, scan)
+		*dst, err = pgx.AppendRows(*dst, rows, collect(scan))
 		return err
 	})
 }
@@ -259,72 +260,3 @@ func wallTimestamp(t time.Time, loc *time.Location) pgtype.Timestamp {
 	_, offset := t.In(loc).Zone()
 	return timestamp(t.Add(time.Duration(offset) * time.Second))
 }
-
-// scan reads a row. It decodes timestamps itself: the pool may have a codec that takes them for local
-// time, which cannot be undone where that time does not exist.
-func scan(row pgx.CollectableRow, dst ...any) error {
-	for i := range dst {
-		switch d := dst[i].(type) {
-		case *time.Time:
-			t, _, err := decodeTimestamp(row, i)
-			if err != nil {
-				return err
-			}
-			*d, dst[i] = t, nil
-		case **time.Time:
-			t, ok, err := decodeTimestamp(row, i)
-			if err != nil {
-				return err
-			}
-			if ok {
-				*d = &t
-			}
-			dst[i] = nil
-		}
-	}
-	return row.Scan(dst...)
-}
-
-// The times that can be stored: those that JSON can show. A time beyond them, such as an infinity that
-// another client stored, reads as the nearer of the two.
-var (
-	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
-)
-
-var timestampCodec pgtype.TimestampCodec
-
-// decodeTimestamp returns column i as UTC, and whether it is not NULL.
-func decodeTimestamp(row pgx.CollectableRow, i int) (t time.Time, ok bool, err error) {
-	micros, ok, err := rawTimestamp(row, i)
-	if !ok || err != nil {
-		return time.Time{}, false, err
-	}
-	return time.UnixMicro(min(max(micros, firstTime.UnixMicro()-year2000), lastTime.UnixMicro()-year2000) + year2000).UTC(), true, nil
-}
-
-// rawTimestamp returns column i as PostgreSQL stores it, in microseconds since 2000, of which the first and
-// the last are the infinities, and whether it is not NULL.
-func rawTimestamp(row pgx.CollectableRow, i int) (micros int64, ok bool, err error) {
-	raw := row.RawValues()[i]
-	if raw == nil {
-		return 0, false, nil
-	}
-	if row.FieldDescriptions()[i].Format == pgx.BinaryFormatCode && len(raw) == 8 {
-		return int64(binary.BigEndian.Uint64(raw)), true, nil //nolint:gosec // two's complement, as PostgreSQL sends it
-	}
-	var ts pgtype.Timestamp
-	if err := timestampCodec.PlanScan(nil, pgtype.TimestampOID, pgx.TextFormatCode, &ts).Scan(raw, &ts); err != nil {
-		return 0, false, err
-	}
-	switch ts.InfinityModifier {
-	case pgtype.Infinity:
-		return math.MaxInt64, true, nil
-	case pgtype.NegativeInfinity:
-		return math.MinInt64, true, nil
-	}
-	return ts.Time.UnixMicro() - year2000, true, nil
-}
-
-// year2000 is PostgreSQL's epoch in microseconds since 1970.
-const year2000 = 946_684_800_000_000

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // IssuedToken is a secret to be mailed. It prints as [redacted].
@@ -253,10 +252,8 @@ type issue struct {
 	done       bool
 }
 
-func scanIssue(row pgx.CollectableRow) (issue, error) {
-	var i issue
-	err := scan(row, (*int64)(&i.user), &i.email, &i.verifiedAt, &i.recentAt, &i.free, &i.done)
-	return i, err
+func scanIssue(r *rowReader) issue {
+	return issue{UserID(r.integer()), r.text(), r.optionalTime(), r.optionalTime(), r.boolean(), r.boolean()}
 }
 
 // issueToken locks the user by one statement, and issues by the next, in one round trip.
@@ -351,10 +348,8 @@ type redemption struct {
 	user              User
 }
 
-func scanRedemption(row pgx.CollectableRow) (redemption, error) {
-	var r redemption
-	err := scan(row, append([]any{&r.used, &r.expires, &r.taken, &r.done}, r.user.columns()...)...)
-	return r, err
+func scanRedemption(r *rowReader) redemption {
+	return redemption{used: r.boolean(), expires: r.time(), taken: r.boolean(), done: r.boolean(), user: scanUser(r)}
 }
 
 // redeem runs a statement that redeems $1 at $2, after one that locks the owner of $1 unless that is "".
@@ -444,9 +439,8 @@ func (p *Postgres) checkToken(ctx context.Context, op string, s statement, secre
 	if err := checkSecret(secret); err != nil {
 		return opError(op, err)
 	}
-	r, err := queryOne(ctx, p, op, s, func(row pgx.CollectableRow) (r redemption, err error) {
-		err = scan(row, &r.used, &r.expires, &r.taken)
-		return r, err
+	r, err := queryOne(ctx, p, op, s, func(r *rowReader) redemption {
+		return redemption{used: r.boolean(), expires: r.time(), taken: r.boolean()}
 	}, hashSecret(secret))
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/Masterminds/squirrel"
-	"github.com/jackc/pgx/v5"
 )
 
 // User is an account. It carries no password hash.
@@ -213,7 +212,7 @@ func deleteUser(t tables) statement {
 // export is one statement, and so one snapshot, whatever the isolation level. It makes the JSON of the
 // types that Export is made of.
 func export(t tables) statement {
-	// What JSON cannot show, such as an infinity, reads as decodeTimestamp has it. NULL must stay NULL,
+	// What JSON cannot show, such as an infinity, reads as rowReader has it. NULL must stay NULL,
 	// which greatest and least would pass over.
 	at := func(column string) string {
 		return "to_char(CASE WHEN " + column + " IS NOT NULL THEN greatest(least(" + column +
@@ -245,28 +244,17 @@ func export(t tables) statement {
 		")::text").From(t.user+" u").Where("u.id = $1::bigint"))
 }
 
-func scanUser(row pgx.CollectableRow) (User, error) {
-	var u User
-	err := scan(row, u.columns()...)
-	return u, err
+func scanUser(r *rowReader) User {
+	return User{ID: UserID(r.integer()), Email: r.text(), EmailVerifiedAt: r.optionalTime(), CreatedAt: r.time(), CredentialsChangedAt: r.time()}
 }
 
-func (u *User) columns() []any {
-	return []any{(*int64)(&u.ID), &u.Email, &u.EmailVerifiedAt, &u.CreatedAt, &u.CredentialsChangedAt}
-}
-
-func scanAccount(row pgx.CollectableRow) (Account, error) {
-	var a Account
-	var p Profile
-	var owner *int64
-	if err := scan(row, append(a.User.columns(), &owner, &p.FullName, &p.DisplayName, &p.Bio, &p.Timezone, &p.CreatedAt, &p.UpdatedAt)...); err != nil {
-		return Account{}, err
-	}
-	if owner != nil {
-		p.UserID = UserID(*owner)
+func scanAccount(r *rowReader) Account {
+	a := Account{User: scanUser(r)}
+	if !r.null() {
+		p := scanProfile(r)
 		a.Profile = &p
 	}
-	return a, nil
+	return a
 }
 
 // credentials are a user with what the password is checked against.
@@ -275,11 +263,7 @@ type credentials struct {
 	hash string
 }
 
-func scanCredentials(row pgx.CollectableRow) (credentials, error) {
-	var c credentials
-	err := scan(row, append(c.User.columns(), &c.hash)...)
-	return c, err
-}
+func scanCredentials(r *rowReader) credentials { return credentials{scanUser(r), r.text()} }
 
 // CreateUser implements [UserStore].
 func (p *Postgres) CreateUser(ctx context.Context, u NewUser) (User, error) {
@@ -466,7 +450,7 @@ func (p *Postgres) setPassword(ctx context.Context, op string, id UserID, hash P
 	var found bool
 	err := p.send(ctx, op, func(b *batch) {
 		b.exec(p.sql.holdUser, int64(id))
-		queueOne(b, p.sql.changePassword, pgx.RowTo[int64], &changed, &found, int64(id), hash.phc.reveal(), timestamp(p.now()), old)
+		queueOne(b, p.sql.changePassword, (*rowReader).integer, &changed, &found, int64(id), hash.phc.reveal(), timestamp(p.now()), old)
 	})
 	if err == nil && !found {
 		err = opError(op, ErrNotFound)
@@ -484,7 +468,7 @@ func (p *Postgres) DeleteUser(ctx context.Context, id UserID) (Deleted, error) {
 	var locked int64
 	matches, meetups := []Match{}, []Meetup{}
 	err := p.sendGuarded(ctx, op, func(b *batch) {
-		queueOne(b, p.sql.lockUser, pgx.RowTo[int64], &locked, &found, int64(id))
+		queueOne(b, p.sql.lockUser, (*rowReader).integer, &locked, &found, int64(id))
 		queueAll(b, p.sql.userMatches, scanMatch, &matches, int64(id))
 		queueAll(b, p.sql.userMeetups, scanMeetup, &meetups, int64(id))
 		b.exec(p.sql.deleteUser, int64(id))
@@ -504,7 +488,7 @@ func (p *Postgres) Export(ctx context.Context, id UserID) (Export, error) {
 	if err := checkID("user_id", id); err != nil {
 		return Export{}, opError("Export", err)
 	}
-	document, err := queryOne(ctx, p, "Export", p.sql.export, pgx.RowTo[string], int64(id))
+	document, err := queryOne(ctx, p, "Export", p.sql.export, (*rowReader).text, int64(id))
 	if err != nil {
 		return Export{}, err
 	}

@@ -39,6 +39,8 @@ type database struct {
 	hash   soultribe.PasswordHash
 	stored string // the same
 
+	postmaster int // the server's process
+
 	// The last ids of what is not made by an operation.
 	lastUser, lastSlot, lastMatch, lastMeetup int64
 }
@@ -82,6 +84,9 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 	r := mathrand.New(mathrand.NewPCG(1, 2)) //nolint:gosec // the same data each time
 	total := people + newcomers + writers
 	d.lastUser = int64(total)
+	if err := pool.QueryRow(ctx, `SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::integer`).Scan(&d.postmaster); err != nil {
+		return nil, err
+	}
 
 	users := make([][]any, 0, total)
 	var profiles, slots [][]any

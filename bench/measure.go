@@ -24,6 +24,7 @@ const patience = 4
 // sample is what one operation of one peer cost in one pass, for a run.
 type sample struct {
 	serial, parallel time.Duration
+	processor        time.Duration // of the serial run, by both sides; 0 is unknown
 	bytes, allocs    float64
 }
 
@@ -76,6 +77,7 @@ func (op operation) sample(ctx context.Context, d *database, p peer, n int, limi
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		done := 0
+		used := processorTime(d.postmaster)
 		begin := time.Now()
 		for done < n && (done == 0 || time.Since(begin) < limit) {
 			if err := run(ctx, done); err != nil {
@@ -84,6 +86,7 @@ func (op operation) sample(ctx context.Context, d *database, p peer, n int, limi
 			done++
 		}
 		s.serial = time.Since(begin) / time.Duration(done)
+		s.processor = (processorTime(d.postmaster) - used) / time.Duration(done)
 		runtime.ReadMemStats(&after)
 		s.bytes = float64(after.TotalAlloc-before.TotalAlloc) / float64(done)
 		s.allocs = float64(after.Mallocs-before.Mallocs) / float64(done)

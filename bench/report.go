@@ -41,7 +41,8 @@ func (r report) text() string {
 
 Times are medians of the passes. A ratio is that to the reference, %s, in the same pass: the median, and behind it the
 quartiles. %q is the reference once more, so that its ratios are noise. Bytes and allocations are those of the Go
-process, medians too.
+process, medians too. Processor time is that of the Go process and the server, one call after the other: what else the
+machine does is not in it.
 
 ## Goals
 
@@ -55,7 +56,7 @@ process, medians too.
 
 // figures is the table of all.
 func (r report) figures() string {
-	rows := [][]string{{"operation", "peer", "µs", "ratio", "µs, 8 at a time", "ratio", "bytes", "allocations"}}
+	rows := [][]string{{"operation", "peer", "µs", "ratio", "µs, 8 at a time", "ratio", "processor µs", "ratio", "bytes", "allocations"}}
 	for _, op := range r.ops {
 		name := op.name
 		for _, p := range r.peers {
@@ -67,6 +68,7 @@ func (r report) figures() string {
 				name, r.label(op, p.name),
 				fmt.Sprintf("%.0f", median(s, serial)), spread(r.ratios(op.name, p.name, nameReference, serial)),
 				fmt.Sprintf("%.0f", median(s, parallel)), spread(r.ratios(op.name, p.name, nameReference, parallel)),
+				fmt.Sprintf("%.0f", median(s, processor)), strings.Replace(spread(r.ratios(op.name, p.name, nameReference, processor)), "NaN (NaN–NaN)", "unknown", 1),
 				fmt.Sprintf("%.0f", median(s, bytesOf)), fmt.Sprintf("%.0f", median(s, allocsOf)),
 			})
 			name = ""
@@ -165,10 +167,11 @@ func (r report) goals() string {
 }
 
 // The figures of a sample: times in microseconds.
-func serial(s sample) float64   { return float64(s.serial) / 1e3 }
-func parallel(s sample) float64 { return float64(s.parallel) / 1e3 }
-func bytesOf(s sample) float64  { return s.bytes }
-func allocsOf(s sample) float64 { return s.allocs }
+func serial(s sample) float64    { return float64(s.serial) / 1e3 }
+func parallel(s sample) float64  { return float64(s.parallel) / 1e3 }
+func processor(s sample) float64 { return float64(s.processor) / 1e3 }
+func bytesOf(s sample) float64   { return s.bytes }
+func allocsOf(s sample) float64  { return s.allocs }
 
 // ratios are those of a figure of two peers in the same pass, for each pass.
 func (r report) ratios(operation, own, against string, figure func(sample) float64) []float64 {
