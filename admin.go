@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/Masterminds/squirrel"
 )
@@ -72,6 +73,21 @@ func scanPendingMatch(r *rowReader) (PendingMatch, place) {
 // likePrefix escapes what has a meaning in a LIKE pattern.
 var likePrefix = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
+// prefixRange is where the index on addresses has those with a prefix: from first on, and before beyond. A plan for any
+// values does not know the prefix of LIKE, and would look at everybody. It goes as far as the prefix is ASCII, the
+// letters of which alone the index folds.
+func prefixRange(prefix string) (first, beyond string, ok bool) {
+	if end := strings.IndexFunc(prefix, func(r rune) bool { return r >= utf8.RuneSelf }); end >= 0 {
+		prefix = prefix[:end]
+	}
+	if prefix == "" {
+		return "", "", false
+	}
+	first = strings.ToLower(prefix)
+	last := len(first) - 1
+	return first, first[:last] + string(rune(first[last]+1)), true
+}
+
 // Users implements [AdminStore].
 func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	const op = "Users"
@@ -93,6 +109,9 @@ func (p *Postgres) Users(ctx context.Context, q UserQuery) (Page[User], error) {
 	list := squirrel.Select(userColumns).From(p.sql.lists.user + " u")
 	if q.EmailPrefix != "" {
 		list = list.Where(`lower(u.email COLLATE "C") LIKE lower(?::text COLLATE "C")`, likePrefix.Replace(q.EmailPrefix)+"%")
+		if first, beyond, ok := prefixRange(q.EmailPrefix); ok {
+			list = list.Where(`lower(u.email COLLATE "C") >= ?::text AND lower(u.email COLLATE "C") < ?::text`, first, beyond)
+		}
 	}
 	if q.Verified != nil {
 		list = list.Where("(u.email_verified_at IS NOT NULL) = ?::boolean", *q.Verified)

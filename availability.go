@@ -142,11 +142,9 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
 			Where("u.id = $1::bigint").OrderBy("list.start_dt_utc", "list.id")),
 		mutualUsers: compile("MutualUsers", mutualUsers),
-		// IN, this order and the id, without which the index on start has all that is asked for, take the index on
-		// user and start; see MutualAvailability for the merge.
-		mutualSlots: compile("MutualSlots", squirrel.Select(ownedSlot).From(t.slot+" s").
-			Where("s.user_id IN ($1::bigint, $2::bigint) AND "+meets("s", "$3::timestamp", "$4::timestamp")).
-			OrderBy("s.user_id", "s.start_dt_utc")),
+		// As in slots. MutualAvailability sorts.
+		mutualSlots: compile("MutualSlots", squirrel.Expr(constant(slotsFrom(t, "$1::bigint", "$3::timestamp", "$4::timestamp"))+
+			" UNION ALL "+constant(slotsFrom(t, "$2::bigint", "$3::timestamp", "$4::timestamp")))),
 		mutualBusy: compile("MutualBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
 			Where("b.user_id IN ($1::bigint, $2::bigint) AND b.starts_at < $4::timestamp AND b.ends_at > $3::timestamp").
 			OrderBy("b.starts_at")),
@@ -172,6 +170,13 @@ func addSlot(t tables) statement {
 // those are a narrow range of the index on start.
 func meets(slot, start, end string) string {
 	return slot + ".start_dt_utc < " + end + " AND " + slot + ".start_dt_utc > (" + start + " - interval '24 hours') AND " + slot + ".end_dt_utc > " + start
+}
+
+// slotsFrom are the slots of a user that meet the time from start to end. Its row comparison is said by slots.
+func slotsFrom(t tables, user, start, end string) squirrel.SelectBuilder {
+	return squirrel.Select(ownedSlot).From(t.slot + " s").
+		Where("s.user_id = " + user + " AND (s.user_id, s.start_dt_utc) > (" + user + ", (" + start + " - interval '24 hours'))").
+		Where(meets("s", start, end))
 }
 
 func insertSlots(t tables) squirrel.InsertBuilder {

@@ -120,11 +120,12 @@ func newMaintenanceStatements(t tables) maintenanceStatements {
 
 func settleAll(t tables) statement {
 	return compile("Settle", squirrel.Select(meetupColumns).From("settled mt").Join(t.match+" m ON m.id = mt.match_id").OrderBy("mt.scheduled_time", "mt.id"),
-		// The status comes apart, so that the index of live meetups is found.
-		with{"due", squirrel.Select("mt.id").From(t.meetup+" mt").Where("mt.status IN ('proposed', 'confirmed')").Where(settleable("$1::timestamp")).
+		// The status and the start come apart, so that the index of live meetups is found, and read no further than now.
+		with{"due", squirrel.Select("mt.id").From(t.meetup+" mt").
+			Where("mt.status IN ('proposed', 'confirmed') AND mt.scheduled_time < ($1::timestamp + interval '1 second')").Where(settleable("$1::timestamp")).
 			OrderBy("mt.scheduled_time", "mt.id").Suffix("LIMIT $2::bigint FOR NO KEY UPDATE SKIP LOCKED")},
 		with{"settled", settle(t, "$1::timestamp").From("due").Where("mt.id = due.id").
-			Suffix("RETURNING " + columns("mt", "id, match_id, proposer_id, scheduled_time, duration_seconds, status, created_at, updated_at"))})
+			Suffix("RETURNING " + columns("mt", meetupRow))})
 }
 
 func purge(name, table string, old squirrel.SelectBuilder, order string) statement {

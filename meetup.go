@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/Masterminds/squirrel"
@@ -235,6 +236,9 @@ type MeetupStore interface {
 // meetupColumns make a Meetup of the meetup mt and its match m.
 const meetupColumns = "mt.id, mt.match_id, m.user1_id, m.user2_id, coalesce(mt.proposer_id, 0), date_trunc('second', mt.scheduled_time)," +
 	" coalesce(mt.duration_seconds, 3600), mt.status, mt.created_at, mt.updated_at"
+
+// meetupRow are the columns of a meetup.
+const meetupRow = "id, match_id, proposer_id, scheduled_time, duration_seconds, status, created_at, updated_at"
 
 const (
 	meetupStart = "date_trunc('second', mt.scheduled_time)"
@@ -516,38 +520,48 @@ func (p *Postgres) meetups(ctx context.Context, op string, actor UserID, q Meetu
 	if err := errors.Join(err, errCursor, errTime, q.validate()); err != nil {
 		return Page[Meetup]{}, opError(op, err)
 	}
-	list := selectMeetups(p.sql.lists)
-	if actor != everyone {
-		list = list.Where("(m.user1_id = ?::bigint OR m.user2_id = ?::bigint)", int64(actor), int64(actor))
-	}
-	if q.MatchID != 0 {
-		list = list.Where("mt.match_id = ?::bigint", int64(q.MatchID))
-	}
-	if len(status) > 0 {
-		list = list.Where("mt.status = ANY(?::text[])", status)
-	}
-	if !q.From.IsZero() {
-		list = list.Where("mt.scheduled_time >= ?::timestamp", timestamp(q.From))
-	}
-	if !q.To.IsZero() {
-		list = list.Where("mt.scheduled_time < ?::timestamp", timestamp(q.To))
-	}
+	// The column itself, with what it may have beyond the second, is the order.
 	direction, beyond := " ASC", ">"
 	if q.Latest {
 		direction, beyond = " DESC", "<"
 	}
-	if later {
-		list = list.Where("(mt.scheduled_time, mt.id) "+beyond+" (?::timestamp, ?::bigint)", after, id)
+	liveOnly := len(status) > 0 && !slices.ContainsFunc(status, func(s string) bool { return s != string(MeetupProposed) && s != string(MeetupConfirmed) })
+	filter := func(list squirrel.SelectBuilder) squirrel.SelectBuilder {
+		if len(status) > 0 {
+			list = list.Where("mt.status = ANY(?::text[])", status)
+		}
+		if liveOnly {
+			list = list.Where("mt.status IN ('proposed', 'confirmed')") // of which there is an index
+		}
+		if !q.From.IsZero() {
+			list = list.Where("mt.scheduled_time >= ?::timestamp", timestamp(q.From))
+		}
+		if !q.To.IsZero() {
+			list = list.Where("mt.scheduled_time < ?::timestamp", timestamp(q.To))
+		}
+		if later {
+			list = list.Where("(mt.scheduled_time, mt.id) "+beyond+" (?::timestamp, ?::bigint)", after, id)
+		}
+		return list.OrderBy("mt.scheduled_time"+direction, "mt.id"+direction).Suffix("LIMIT ?::bigint", limit+1)
 	}
-	// The column itself, with what it may have beyond the second, is the order.
-	list = list.Column("mt.scheduled_time").
-		OrderBy("mt.scheduled_time"+direction, "mt.id"+direction).Suffix("LIMIT ?::bigint", limit+1)
+	list := squirrel.Select(meetupColumns, "mt.scheduled_time")
+	if q.MatchID != 0 {
+		list = list.Where("m.id = ?::bigint", int64(q.MatchID))
+	}
 	var last place
 	if actor == everyone {
+		list = filter(list.From(p.sql.lists.meetup + " mt").Join(p.sql.lists.match + " m ON m.id = mt.match_id"))
 		rows, err := queryList(ctx, p, op, list, limit+1, untilLast(limit, &last, scanListedMeetup))
 		return newListedPage(rows, limit, last, key), err
 	}
-	text, args, err := list.ToSql()
+	// Each match is read by itself. As one join, a plan for any values would go through everybody's meetups in order.
+	ofMatch, args, err := filter(squirrel.Select(columns("mt", meetupRow)).From(p.sql.lists.meetup + " mt").Where("mt.match_id = m.id")).ToSql()
+	if err != nil {
+		return Page[Meetup]{}, opError(op, err)
+	}
+	text, args, err := list.From(p.sql.lists.match+" m").CrossJoin("LATERAL ("+ofMatch+") mt", args...).
+		Where("(m.user1_id = ?::bigint OR m.user2_id = ?::bigint)", int64(actor), int64(actor)).
+		OrderBy("mt.scheduled_time"+direction, "mt.id"+direction).Suffix("LIMIT ?::bigint", limit+1).ToSql()
 	if err != nil {
 		return Page[Meetup]{}, opError(op, err)
 	}

@@ -55,7 +55,7 @@ import (
 
 // SchemaVersion is the version of the database schema that this release works with. Package schema
 // brings a database there; [Postgres.Ready] compares.
-const SchemaVersion = 4
+const SchemaVersion = 5
 
 // The identifiers of the rows. They are types of their own, so that swapped arguments do not compile.
 type (

@@ -41,7 +41,7 @@ func TestCheckAnotherShape(t *testing.T) {
 	for change, want := range map[string]string{
 		`DROP TABLE profile`:                                                                      "table profile is missing",
 		`DROP TABLE soultribe_booking`:                                                            "table soultribe_booking is missing",
-		`ALTER TABLE meetup DROP COLUMN status`:                                                   "column meetup.status is missing; index meetup_live_key on meetup is missing",
+		`ALTER TABLE meetup DROP COLUMN status`:                                                   "column meetup.status is missing; index meetup_live_key on meetup is missing; index meetup_live_scheduled_idx on meetup is missing",
 		`ALTER TABLE meetup DROP proposer_id`:                                                     "column meetup.proposer_id is missing",
 		`DROP INDEX match_pair_key`:                                                               "index match_pair_key on match is missing",
 		`DROP INDEX ix_passwordresettoken_token`:                                                  "table passwordresettoken has no unique index on (token)",
@@ -270,7 +270,7 @@ func TestNames(t *testing.T) {
 		"match: match_created_idx", "match: match_not_self_check", "match: match_pair_key", "match: match_pending_idx",
 		"match: match_pkey", "match: match_user1_created_idx", "match: match_user1_id_fkey", "match: match_user2_created_idx",
 		"match: match_user2_id_fkey", "match: soultribe_cancel_meetup", "match: soultribe_keep_pair",
-		"meetup: meetup_duration_check", "meetup: meetup_live_key", "meetup: meetup_match_id_fkey",
+		"meetup: meetup_duration_check", "meetup: meetup_live_key", "meetup: meetup_live_scheduled_idx", "meetup: meetup_match_id_fkey",
 		"meetup: meetup_match_scheduled_idx", "meetup: meetup_pkey", "meetup: meetup_scheduled_idx", "meetup: soultribe_book_meetup",
 		"passwordresettoken: ix_passwordresettoken_token", "passwordresettoken: ix_passwordresettoken_user_id",
 		"passwordresettoken: passwordresettoken_pkey", "passwordresettoken: passwordresettoken_plaintext_idx",

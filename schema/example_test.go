@@ -41,7 +41,7 @@ func Example() {
 	// missing: true
 	// migrate: <nil>
 	// check: <nil>
-	// version 4 of 4, <nil>
+	// version 5 of 5, <nil>
 	// audit: 0 <nil>
 	// drop: <nil>
 }

@@ -162,6 +162,7 @@ const (
 	rules  = 2
 	turns  = 3 // the version that adds what a cancelled match takes with it
 	groups = 4 // the version that adds the index of groups of people
+	live   = 5 // the version that adds the index of live meetups by time
 )
 
 var indexes = []index{
@@ -180,6 +181,8 @@ var indexes = []index{
 	{"meetup", "meetup_live_key", rules, true, "match_id", true, `btree (match_id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
 	{"meetup", "meetup_match_scheduled_idx", rules, false, "match_id,scheduled_time,id", false, ""},
 	{"meetup", "meetup_scheduled_idx", rules, false, "scheduled_time,id", false, ""},
+	{"meetup", "meetup_live_scheduled_idx", live, false, "scheduled_time,id", true,
+		`btree (scheduled_time, id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
 	{"soultribe_booking", "soultribe_booking_meetup_idx", rules, false, "meetup_id", false, ""},
 }
 

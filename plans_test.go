@@ -1,0 +1,240 @@
+package soultribe_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/soultribe-chat/soultribe"
+	"github.com/soultribe-chat/soultribe/soultribetest"
+)
+
+// sent keeps every statement that a pool was asked for.
+type sent struct {
+	queries []pgx.QueuedQuery
+}
+
+func (s *sent) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	s.queries = append(s.queries, pgx.QueuedQuery{SQL: data.SQL, Arguments: data.Args})
+	return ctx
+}
+
+func (*sent) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (*sent) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (s *sent) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	s.queries = append(s.queries, pgx.QueuedQuery{SQL: data.SQL, Arguments: data.Args})
+}
+
+func (*sent) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// TestReadsNoMoreOfMore sees that what one person does reads as much among 300 people as among 6,000, whether
+// PostgreSQL plans a statement for its values, or once for any, as it comes to after a few runs: it then takes a time
+// between two bounds for rare, and an index on time for a good one.
+func TestReadsNoMoreOfMore(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	blocks := map[string][]int{}
+	order := []string{}
+	for _, people := range []int{300, 6000} {
+		db := soultribetest.New(t)
+		me, other := peopleWithEverything(t, db, people)
+		var steps sent
+		pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = &steps })
+		// What it does is undone, so that it can be done again.
+		tx, err := pool.Begin(ctx)
+		require.NoError(t, err)
+		everyStep(t, newStore(t, db, tx), db.Clock.Now(), me, other)
+		require.NoError(t, tx.Rollback(ctx))
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			conn, err := pgx.Connect(ctx, db.URL)
+			require.NoError(t, err)
+			again, err := conn.Begin(ctx)
+			require.NoError(t, err)
+			_, err = again.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
+			require.NoError(t, err)
+			seen := map[string]int{}
+			for i, q := range steps.queries {
+				name, isNamed := strings.CutPrefix(strings.SplitN(q.SQL, "\n", 2)[0], "-- name: ")
+				if !isNamed { // the transaction's own
+					continue
+				}
+				seen[name]++
+				name = fmt.Sprintf("%s %d, %s", name, seen[name], mode)
+				if blocks[name] == nil {
+					order = append(order, name)
+				}
+				blocks[name] = append(blocks[name], blocksRead(t, again, i, q))
+			}
+			require.NoError(t, again.Rollback(ctx))
+			require.NoError(t, conn.Close(ctx))
+		}
+	}
+	for _, name := range order {
+		t.Logf("%-50s blocks: %v", name, blocks[name])
+		require.Len(t, blocks[name], 2, name)
+		few, many := blocks[name][0], blocks[name][1]
+		// Indexes have a level more, and a person's rows are not in one place any more.
+		if many > 2*few+20 {
+			t.Errorf("%s reads %d blocks among few people, and %d among many", name, few, many)
+		}
+		// The statement also is to be planned for any values as it is for some, while a table is small.
+		custom, isGeneric := strings.CutSuffix(name, "force_generic_plan")
+		if known := blocks[custom+"force_custom_plan"]; isGeneric && few > 2*known[0]+20 {
+			t.Errorf("%s reads %d blocks among few people, and %d when it is planned for its values", name, few, known[0])
+		}
+	}
+}
+
+// blocksRead runs a statement, and returns how many blocks it looked at.
+func blocksRead(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) int {
+	t.Helper()
+	statement := fmt.Sprintf("s%d", i)
+	_, err := tx.Exec(t.Context(), "PREPARE "+statement+" AS "+q.SQL, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err, q.SQL)
+	execute := "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE " + statement
+	if n := len(q.Arguments); n > 0 {
+		places := make([]string, n)
+		for k := range places {
+			places[k] = fmt.Sprintf("$%d", k+1)
+		}
+		execute += "(" + strings.Join(places, ", ") + ")"
+	}
+	var text string
+	err = tx.QueryRow(t.Context(), execute, append([]any{pgx.QueryExecModeSimpleProtocol}, q.Arguments...)...).Scan(&text)
+	require.NoError(t, err, q.SQL)
+	var plan []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &plan))
+	return plan[0].Plan.Hit + plan[0].Plan.Read
+}
+
+// peopleWithEverything makes people who have everything, of whom me and other have as much whatever their number: slots ahead, matches
+// in every status, meetups, and secrets.
+func peopleWithEverything(t *testing.T, db *soultribetest.DB, people int) (me, other soultribe.UserID) {
+	t.Helper()
+	_, err := db.Pool.Exec(t.Context(), `
+		INSERT INTO "user" (email, password_hash, email_verified_at, created_at)
+			SELECT 'person' || n || '@example.org', 'x', now(), now() FROM generate_series(1, `+fmt.Sprint(people)+`) n;
+		INSERT INTO profile (user_id, full_name, display_name, created_at, updated_at)
+			SELECT id, 'Full ' || id, 'person' || id, now(), now() FROM "user";
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT id, s, s + interval '2 hours', s, s + interval '2 hours', 'UTC', s, s FROM "user", generate_series(-3, 3) AS day,
+				LATERAL (SELECT timestamp '2026-03-04 00:00' + day * interval '1 day' + (id * 7919 + day * 104729) % 88 * interval '15 minutes') AS t (s);
+		INSERT INTO emailverificationtoken (user_id, token, expires_at, created_at)
+			SELECT id, 'sha256:' || md5(id::text || n), timestamp '2026-03-01' + n * interval '1 hour', timestamp '2026-02-28' FROM "user", generate_series(1, 3) n;
+		INSERT INTO passwordresettoken (user_id, token, expires_at, created_at)
+			SELECT id, 'sha256:' || md5(id::text || n), timestamp '2026-03-01' + n * interval '1 hour', timestamp '2026-02-28' FROM "user", generate_series(1, 3) n;
+		INSERT INTO match (user1_id, user2_id, status, created_at, updated_at)
+			SELECT u.id, o.id, (ARRAY['pending', 'accepted', 'accepted', 'rejected', 'cancelled'])[1 + (u.id + o.id) % 5], timestamp '2026-02-01' + u.id * interval '1 second', timestamp '2026-02-01'
+			FROM "user" u JOIN "user" o ON o.id BETWEEN u.id + 2 AND u.id + 9;
+		INSERT INTO meetup (match_id, scheduled_time, duration_seconds, proposer_id, status, created_at, updated_at)
+			SELECT m.id, timestamp '2026-02-10' + m.id * interval '1 hour', 3600, m.user1_id, 'completed', timestamp '2026-02-01', timestamp '2026-02-01' FROM match m WHERE status = 'accepted';
+		INSERT INTO meetup (match_id, scheduled_time, duration_seconds, proposer_id, status, created_at, updated_at)
+			SELECT m.id, timestamp '2026-04-10' + m.id * interval '1 hour', 3600, m.user1_id, 'proposed', timestamp '2026-02-01', timestamp '2026-02-01' FROM match m WHERE status = 'accepted'`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(t.Context(), "VACUUM ANALYZE")
+	require.NoError(t, err)
+	return 20, 21 // of whom no two neighbours have a match
+}
+
+// everyStep does what a person can do, each once.
+func everyStep(t *testing.T, st soultribe.Store, now time.Time, me, other soultribe.UserID) {
+	t.Helper()
+	ctx := t.Context()
+	email := func(id soultribe.UserID) string { return fmt.Sprintf("person%d@example.org", id) }
+	must := func(_ any, err error) {
+		t.Helper()
+		require.NoError(t, err)
+	}
+	hash, err := st.HashPassword(ctx, "a password of the test")
+	require.NoError(t, err)
+	day := now.AddDate(0, 0, 20)
+	at := func(hours int) soultribe.NewSlot {
+		start := day.Add(time.Duration(hours) * time.Hour)
+		return soultribe.NewSlot{Start: start, End: start.Add(time.Hour), Timezone: "UTC"}
+	}
+	times := func(hours int) soultribe.Times { return soultribe.Times{Start: at(hours).Start, Duration: time.Hour} }
+
+	u, err := st.CreateUser(ctx, soultribe.NewUser{Email: "new@example.org", Hash: hash, Profile: &soultribe.NewProfile{DisplayName: "New"}})
+	must(u, err)
+	must(st.User(ctx, me))
+	must(st.UserByEmail(ctx, email(me)))
+	must(st.Account(ctx, me))
+	must(st.AccountByEmail(ctx, email(me)))
+	must(st.Export(ctx, me))
+	must(st.Accounts(ctx, []soultribe.UserID{me, other}))
+	must(st.Users(ctx, soultribe.UserQuery{EmailPrefix: "person20@", Limit: 10}))
+	must(st.Users(ctx, soultribe.UserQuery{Limit: 10}))
+	must(st.SetProfile(ctx, me, soultribe.NewProfile{DisplayName: "Me"}))
+	must(st.UpdateProfile(ctx, me, soultribe.ProfileUpdate{Bio: new(string)}))
+	must(st.Profile(ctx, me))
+	must(st.PublicProfiles(ctx, []soultribe.UserID{me, other}))
+
+	verification, err := st.IssueEmailVerification(ctx, u.ID)
+	must(verification, err)
+	must(nil, st.CheckEmailVerification(ctx, verification.Secret()))
+	must(st.VerifyEmail(ctx, verification.Secret()))
+	reset, _, err := st.IssuePasswordReset(ctx, email(me))
+	must(reset, err)
+	must(st.ResetPassword(ctx, reset.Secret(), "a password of the test"))
+
+	slot, err := st.AddSlot(ctx, me, at(0))
+	must(slot, err)
+	must(st.AddSlots(ctx, me, []soultribe.NewSlot{at(2), at(4)}))
+	must(st.UpdateSlot(ctx, me, slot.ID, at(6)))
+	must(st.Slot(ctx, me, slot.ID))
+	must(st.Slots(ctx, me, soultribe.SlotQuery{Limit: 5}))
+	must(st.Slots(ctx, me, soultribe.SlotQuery{From: now, To: now.AddDate(0, 0, 2), Limit: 5}))
+	must(st.MutualAvailability(ctx, me, other, soultribe.MutualQuery{}))
+	must(st.Candidates(ctx, me, soultribe.CandidateQuery{Limit: 5, MaxWindows: 1}))
+	must(nil, st.DeleteSlot(ctx, me, slot.ID))
+	must(st.ReplaceSlots(ctx, me, soultribe.Window{Start: day, End: day.AddDate(0, 0, 1)}, []soultribe.NewSlot{at(8)}))
+
+	m, err := st.RequestMatch(ctx, me, other)
+	must(m, err)
+	must(st.AcceptMatch(ctx, other, m.ID))
+	must(st.Match(ctx, me, m.ID))
+	must(st.MatchBetween(ctx, me, other))
+	for role := soultribe.EitherSide; role <= soultribe.Answers; role++ {
+		must(st.Matches(ctx, me, soultribe.MatchQuery{Role: role, Limit: 5}))
+	}
+	page, err := st.Matches(ctx, me, soultribe.MatchQuery{Status: []soultribe.MatchStatus{soultribe.MatchAccepted}, Limit: 2})
+	must(page, err)
+	must(st.Matches(ctx, me, soultribe.MatchQuery{Status: []soultribe.MatchStatus{soultribe.MatchAccepted}, Limit: 2, After: page.Next}))
+	must(st.PendingMatches(ctx, soultribe.PageQuery{Limit: 5}))
+	must(st.ScanMatches(ctx, soultribe.MatchQuery{Limit: 5}))
+
+	meetup, err := st.ProposeMeetup(ctx, me, soultribe.NewMeetup{MatchID: m.ID, Times: times(1)})
+	must(meetup, err)
+	must(st.RescheduleMeetup(ctx, me, meetup.ID, soultribe.Reschedule{Seen: times(1), To: times(3)}))
+	must(st.ConfirmMeetup(ctx, other, meetup.ID, times(3)))
+	must(st.Meetup(ctx, me, meetup.ID))
+	for _, q := range []soultribe.MeetupQuery{{}, {Latest: true}, {From: now}, {From: now, To: day}, {MatchID: m.ID}, {Status: []soultribe.MeetupStatus{soultribe.MeetupProposed}}} {
+		q.Limit = 5
+		must(st.Meetups(ctx, me, q))
+		must(st.ScanMeetups(ctx, q))
+	}
+	must(st.Meetups(ctx, me, soultribe.MeetupQuery{Status: []soultribe.MeetupStatus{soultribe.MeetupConfirmed}, Limit: 5}))
+	must(st.CancelMeetup(ctx, me, meetup.ID))
+	must(st.CancelMatch(ctx, me, m.ID))
+	must(st.Settle(ctx, soultribe.SettlePolicy{Limit: 5}))
+	must(nil, st.MarkVerified(ctx, me))
+	must(nil, st.SetPassword(ctx, me, "a password of the test"))
+	must(nil, st.Ready(ctx))
+	must(st.DeleteUser(ctx, me))
+}
