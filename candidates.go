@@ -91,7 +91,7 @@ type candidateStatements struct {
 func newCandidateStatements(t tables) candidateStatements {
 	return candidateStatements{
 		askerExists: compile("CandidatesAsker", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint")),
-		askerSlots: compile("CandidatesSlots", slotsFrom(t, "$1::bigint", "$2::timestamp", "$3::timestamp")),
+		askerSlots:  compile("CandidatesSlots", slotsFrom(t, "$1::bigint", "$2::timestamp", "$3::timestamp")),
 		askerBusy: compile("CandidatesBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
 			Where("b.user_id = $1::bigint AND b.starts_at < $3::timestamp AND b.ends_at > $2::timestamp").OrderBy("b.starts_at")),
 		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END").
