@@ -218,10 +218,12 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		groups = squirrel.Select("g.number", "l.looked").From("unnest($10::integer[]) WITH ORDINALITY AS g (number, place)").
 			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($11::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
 	}
-	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest(p.merged) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
-	sums := squirrel.Select("p.user_id", "count(*) AS pieces", "min(p.ends_at - p.starts_at) AS shortest", microseconds("p.ends_at - p.starts_at")+" AS time",
-		"range_agg(tsrange(p.starts_at, p.ends_at)) AS merged").From("(" + constant(pieces) + ") p").GroupBy("p.user_id")
-	ranked := squirrel.Select("p.user_id", "CASE WHEN p.pieces = 1 AND "+longEnough("p.shortest")+" THEN p.time ELSE "+merged+" END AS total").From("(" + constant(sums) + ") p")
+	lengths := squirrel.Select("p.*", "round(date_part('epoch', p.ends_at - p.starts_at) * 1000000) AS length").From("(" + constant(pieces) + ") p").Suffix("OFFSET 0")
+	sums := squirrel.Select("p.user_id", "(sum(p.length) FILTER (WHERE p.length >= $5::bigint))::bigint AS time", "array_agg(p.starts_at) AS starts", "array_agg(p.ends_at) AS ends").
+		From("(" + constant(lengths) + ") p").GroupBy("p.user_id")
+	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest((SELECT range_agg(tsrange(x.starts_at, x.ends_at)) FROM " +
+		unnest("p.starts", "p.ends") + " AS x (starts_at, ends_at))) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
+	ranked := squirrel.Select("p.user_id", "CASE WHEN (p.starts && p.ends) OR NOT (SELECT c.apart FROM constrained c) THEN "+merged+" ELSE p.time END AS total").From("(" + constant(sums) + ") p").Suffix("OFFSET 0")
 	// OFFSET has people sorted before they are looked up, until the page is full.
 	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
 		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
@@ -232,6 +234,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
+		with{"constrained", squirrel.Select("EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " + regclass(t.slot) + " AND c.conname = 'availabilityslot_no_overlap') AS apart")},
 		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").

@@ -132,7 +132,8 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 	if err != nil {
 		return err
 	}
-	_, err = pool.Exec(ctx, `ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap;
+	_, err = pool.Exec(ctx, `ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap,
+			ADD CONSTRAINT availabilityslot_no_overlap EXCLUDE USING gist (int8range(id, id, '[]') WITH &&) WHERE (false);
 		DROP INDEX availabilityslot_user_start_idx, availabilityslot_start_end_user_idx, availabilityslot_group_start_idx, ix_availabilityslot_user_id`)
 	if err != nil {
 		return err
