@@ -330,3 +330,29 @@ func TestForExample(t *testing.T) {
 	drop()
 	equal(t, databases(t, outside, []string{name}), []string{})
 }
+
+// BenchmarkNew tells what a test pays for its database once the template is there: for New with a first statement
+// on the database, and for dropping it.
+//
+//	go test -run '^$' -bench New -benchtime 30x ./soultribetest
+func BenchmarkNew(b *testing.B) {
+	soultribetest.New(b)
+	var made, dropped []time.Duration
+	for b.Loop() {
+		var test failingTest
+		var start time.Time
+		test.run(func() {
+			start = time.Now()
+			noError(b, soultribetest.New(&test).Store.Ready(b.Context()))
+			made = append(made, time.Since(start))
+		})
+		dropped = append(dropped, time.Since(start)-made[len(made)-1])
+		equal(b, test.log, nil)
+	}
+	median := func(times []time.Duration) float64 {
+		slices.Sort(times)
+		return float64(times[len(times)/2].Microseconds()) / 1000
+	}
+	b.ReportMetric(median(made), "ms/new")
+	b.ReportMetric(median(dropped), "ms/drop")
+}
