@@ -81,7 +81,7 @@ func TestOperationsPool(t *testing.T) {
 		"pool_max_conn_idle_time": config.MaxConnIdleTime, "pool_health_check_period": config.HealthCheckPeriod,
 		"connect_timeout": config.ConnConfig.ConnectTimeout,
 	} {
-		require.Regexp(t, fmt.Sprintf("\n\\| `%s` \\| %s[ ,]", parameter, short(value)), guide)
+		require.Regexp(t, "\n\\| `"+parameter+"` \\| "+short(value)+"[ ,]", guide)
 	}
 	config, err = soultribe.PoolConfig("postgres://u@h/d?pool_max_conns=7&pool_max_conn_lifetime=2h&pool_max_conn_lifetime_jitter=10m&pool_max_conn_idle_time=3m&pool_health_check_period=4m&connect_timeout=5")
 	require.NoError(t, err)
@@ -125,6 +125,7 @@ func TestOperationsStatements(t *testing.T) {
 	documented := append(sections(t, before), sections(t, after)...)
 	tests := map[string]func(t *testing.T, w *world, s section){
 		"Limits for the application's role": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			role := strings.ReplaceAll(w.Query(t, "SELECT current_database()::text")[0], "_test_", "_role_")
 			w.run(t, "CREATE ROLE "+role)
 			t.Cleanup(func() {
@@ -136,11 +137,13 @@ func TestOperationsStatements(t *testing.T) {
 				w.Query(t, "SELECT string_agg(c, '|' ORDER BY c) FROM pg_roles, unnest(rolconfig) AS c WHERE rolname = $1", role))
 		},
 		"Settings for the tables that churn": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			w.run(t, s.sql)
 			require.NoError(t, schema.Check(t.Context(), w.Pool))
 			require.Len(t, w.Query(t, "SELECT FROM pg_class WHERE array_to_string(reloptions, ',') ~ 'autovacuum_vacuum_scale_factor=0.0[25]'"), 5)
 		},
 		"How much is dead, and when vacuum last came": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			w.run(t, "VACUUM ANALYZE availabilityslot")
 			var slots []string
 			rows := lines(t, session(t, w.URL, w.schema, "Asia/Kolkata"), s.sql)
@@ -155,10 +158,12 @@ func TestOperationsStatements(t *testing.T) {
 			require.NotEmpty(t, slots[5])
 		},
 		"How new a backup is": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			newest := w.Query(t, "SELECT max(updated_at)::text FROM match")
 			require.Equal(t, newest, lines(t, session(t, w.URL, w.schema, "America/St_Johns"), s.sql))
 		},
 		"End all secrets": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			token, ok, err := w.Store.IssuePasswordReset(t.Context(), w.people["eva"].Email)
 			require.NoError(t, err)
 			require.True(t, ok)
@@ -169,6 +174,7 @@ func TestOperationsStatements(t *testing.T) {
 			w.isNow(t, *export.PasswordResets[0].UsedAt)
 		},
 		"Indexes that depend on the collation of the database": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			indexes := lines(t, session(t, w.URL, w.schema, "UTC"), s.sql)
 			slices.Sort(indexes)
 			require.Equal(t, []string{
@@ -183,6 +189,7 @@ func TestOperationsStatements(t *testing.T) {
 			require.NoError(t, schema.Check(t.Context(), w.Pool))
 		},
 		"An id column has no number left": func(t *testing.T, w *world, s section) {
+			t.Helper()
 			w.run(t, "SELECT setval('availabilityslot_id_seq', 2147483647)")
 			slot := soultribe.NewSlot{Start: w.now.Add(time.Hour), End: w.now.Add(2 * time.Hour), Timezone: "UTC"}
 			_, err := w.Store.AddSlot(t.Context(), w.id("gus"), slot)
@@ -272,12 +279,14 @@ func TestOperationsWatch(t *testing.T) {
 		"Seconds that settling lags": {
 			calm: 0,
 			stir: func(t *testing.T, w *world) {
+				t.Helper()
 				w.run(t, fmt.Sprintf("UPDATE meetup SET scheduled_time = '%s', status = 'confirmed' WHERE id = %d", stamp(time.Now().Add(-2*time.Hour)), w.theMeetup(t).ID))
 			},
 			from: 4500, to: 4800, // its 45 minutes begin two hours ago
 		},
 		"Secrets that nothing purges": {
 			stir: func(t *testing.T, w *world) {
+				t.Helper()
 				w.at(-90*24*time.Hour - 2*time.Hour)
 				_, _, err := w.Store.IssuePasswordReset(t.Context(), w.people["fay"].Email) // expired an hour more than 90 days ago
 				require.NoError(t, err)
@@ -289,6 +298,7 @@ func TestOperationsWatch(t *testing.T) {
 		},
 		"Seconds of the oldest open transaction": {calm: 60, stir: hold, from: 0, to: 60},
 		"Sessions that wait for a lock": {stir: func(t *testing.T, w *world) {
+			t.Helper()
 			hold(t, w)
 			waiter := session(t, w.URL, w.schema, "UTC")
 			done := make(chan struct{})
@@ -304,7 +314,11 @@ func TestOperationsWatch(t *testing.T) {
 		"Deadlocks so far":                       {to: 0},
 		"Per cent of connections that are taken": {calm: 100, to: 100},
 		"Per cent of a column's numbers that are used": {
-			stir: func(t *testing.T, w *world) { w.run(t, "SELECT setval('match_id_seq', 1100000000)") }, from: 51, to: 51,
+			stir: func(t *testing.T, w *world) {
+				t.Helper()
+				w.run(t, "SELECT setval('match_id_seq', 1100000000)")
+			},
+			from: 51, to: 51,
 		},
 		"Per cent of the way to a forced vacuum of everything": {calm: 1, to: 1},
 		"Bytes that the farthest standby is behind":            {to: 0},

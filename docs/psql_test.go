@@ -195,16 +195,19 @@ func all[T any](t *testing.T, page func(after soultribe.Cursor) (soultribe.Page[
 // answers say by the methods what each query must return.
 var answers = map[string]func(t *testing.T, w *world) []string{
 	"A user by e-mail address, in any ASCII case (`UserByEmail`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		u, err := w.Store.UserByEmail(t.Context(), "ANN@example.org")
 		require.NoError(t, err)
 		return []string{row(u.ID, u.Email, stampOf(u.EmailVerifiedAt), stamp(u.CreatedAt))}
 	},
 	"A user and the profile together (`AccountByEmail`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		a, err := w.Store.AccountByEmail(t.Context(), "ANN@example.org")
 		require.NoError(t, err)
 		return []string{row(a.User.ID, a.User.Email, stampOf(a.User.EmailVerifiedAt), a.Profile.FullName, a.Profile.DisplayName, a.Profile.Bio, a.Profile.Timezone)}
 	},
 	"Accounts that were never verified (`Users`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, u := range all(t, func(after soultribe.Cursor) (soultribe.Page[soultribe.User], error) {
 			return w.Store.Users(t.Context(), soultribe.UserQuery{Verified: new(bool), After: after})
@@ -215,6 +218,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"New accounts a day, by the calendar of a zone": func(t *testing.T, w *world) []string {
+		t.Helper()
 		vienna, err := time.LoadLocation("Europe/Vienna")
 		require.NoError(t, err)
 		accounts, verified := map[string]int{}, map[string]int{}
@@ -235,7 +239,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Secrets that are neither used nor expired (`Export`)": func(t *testing.T, w *world) []string {
-		type live struct{ kind, owner, row string }
+		t.Helper()
 		var found []string
 		for _, u := range w.people {
 			e, err := w.Store.Export(t.Context(), u.ID)
@@ -253,6 +257,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return found
 	},
 	"A user's slots that start after now (`Slots`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, s := range w.slots(t) {
 			rows = append(rows, row(s.ID, stamp(s.Start), stamp(s.End), s.Timezone))
@@ -260,6 +265,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"The same by clocks on walls (`Slot.LocalStart`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		vienna, err := time.LoadLocation("Europe/Vienna")
 		require.NoError(t, err)
 		var rows []string
@@ -269,6 +275,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Who is free from one instant to another (`MutualAvailability`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		// Who asks is free all of the time, and meets nobody.
 		_, err := w.Store.AddSlot(t.Context(), w.id("hal"), soultribe.NewSlot{Start: w.now.Add(time.Minute), End: w.now.Add(20 * time.Hour), Timezone: "UTC"})
 		require.NoError(t, err)
@@ -290,6 +297,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"The time that two have in common in the next two weeks (`MutualAvailability`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		windows, err := w.Store.MutualAvailability(t.Context(), w.id("ann"), w.id("ben"), soultribe.MutualQuery{})
 		require.NoError(t, err)
 		var rows []string
@@ -300,6 +308,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"A user's matches, newest first (`Matches`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, m := range all(t, func(after soultribe.Cursor) (soultribe.Page[soultribe.Match], error) {
 			return w.Store.Matches(t.Context(), w.id("ann"), soultribe.MatchQuery{After: after})
@@ -316,6 +325,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"All pending matches with both people's addresses (`PendingMatches`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, m := range all(t, func(after soultribe.Cursor) (soultribe.Page[soultribe.PendingMatch], error) {
 			return w.Store.PendingMatches(t.Context(), soultribe.PageQuery{After: after})
@@ -326,6 +336,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"A user's meetups that are ahead (`Meetups`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, m := range w.meetups(t, soultribe.MeetupProposed, soultribe.MeetupConfirmed) {
 			other := m.User1ID
@@ -340,6 +351,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Proposals that wait for a user's answer (`Meetups`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		for _, m := range w.meetups(t, soultribe.MeetupProposed) {
 			if m.ProposerID != w.id("ann") {
@@ -350,6 +362,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Matches and meetups by status (`ScanMatches`, `ScanMeetups`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		counts := map[string]int{}
 		for _, m := range all(t, func(after soultribe.Cursor) (soultribe.Page[soultribe.Match], error) {
 			return w.Store.ScanMatches(t.Context(), soultribe.MatchQuery{After: after})
@@ -368,6 +381,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Meetups that are over and not settled (`Settle`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		var rows []string
 		undone := errors.New("undone")
 		require.ErrorIs(t, w.Store.InTx(t.Context(), func(ctx context.Context, _ pgx.Tx, st soultribe.Store) error {
@@ -385,6 +399,7 @@ var answers = map[string]func(t *testing.T, w *world) []string{
 		return rows
 	},
 	"Which migrations it has had (`schema.Status`)": func(t *testing.T, w *world) []string {
+		t.Helper()
 		state, err := schema.Status(t.Context(), w.Pool, schema.In(w.schema))
 		require.NoError(t, err)
 		var rows []string
@@ -546,6 +561,7 @@ func queryUnder(t *testing.T, guide, heading string) string {
 // changes say of each change by hand what the library makes of it afterwards.
 var changes = map[string]func(t *testing.T, w *world, change func()){
 	"Cancel a meetup": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		change()
 		result, err := w.Store.CancelMeetup(t.Context(), w.id("ann"), w.theMeetup(t).ID)
 		require.NoError(t, err)
@@ -555,6 +571,7 @@ var changes = map[string]func(t *testing.T, w *world, change func()){
 		require.Equal(t, []string{"0"}, w.Query(t, "SELECT count(*) FROM soultribe_booking WHERE meetup_id = $1", int64(result.ID)))
 	},
 	"Cancel a match, and its meetup": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		meetup := w.theMeetup(t)
 		change()
 		result, err := w.Store.CancelMatch(t.Context(), w.id("ann"), meetup.MatchID)
@@ -571,6 +588,7 @@ var changes = map[string]func(t *testing.T, w *world, change func()){
 		require.NoError(t, err)
 	},
 	"Verify an address": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		change()
 		u, err := w.Store.User(t.Context(), w.id("new"))
 		require.NoError(t, err)
@@ -579,6 +597,7 @@ var changes = map[string]func(t *testing.T, w *world, change func()){
 		require.ErrorIs(t, err, soultribe.ErrAlreadyVerified)
 	},
 	"Change an address": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		token, _, err := w.Store.IssuePasswordReset(t.Context(), w.people["new"].Email)
 		require.NoError(t, err)
 		require.NoError(t, w.Store.MarkVerified(t.Context(), w.id("new")))
@@ -590,6 +609,7 @@ var changes = map[string]func(t *testing.T, w *world, change func()){
 		require.ErrorIs(t, w.Store.CheckPasswordReset(t.Context(), token.Secret()), soultribe.ErrTokenInvalid)
 	},
 	"Lock a user out until they reset the password": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		email := w.people["new"].Email
 		before, _, err := w.Store.IssuePasswordReset(t.Context(), email)
 		require.NoError(t, err)
@@ -614,12 +634,14 @@ var changes = map[string]func(t *testing.T, w *world, change func()){
 		require.NoError(t, err)
 	},
 	"Delete a user": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		change()
 		_, err := w.Store.User(t.Context(), w.id("new"))
 		require.ErrorIs(t, err, soultribe.ErrNotFound)
 		require.Equal(t, []string{"0"}, w.Query(t, "SELECT count(*) FROM availabilityslot WHERE user_id = $1", int64(w.id("new"))))
 	},
 	"Delete slots that were over long ago": func(t *testing.T, w *world, change func()) {
+		t.Helper()
 		_, err := w.Pool.Exec(t.Context(), `
 INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
 SELECT $1, t - interval '1 hour', t, t - interval '1 hour', t, 'UTC', t, t
