@@ -172,6 +172,9 @@ func TestOperationsStatements(t *testing.T) {
 			export, err := w.Store.Export(t.Context(), w.id("eva"))
 			require.NoError(t, err)
 			w.isNow(t, *export.PasswordResets[0].UsedAt)
+			export, err = w.Store.Export(t.Context(), w.id("new"))
+			require.NoError(t, err)
+			w.isNow(t, *export.EmailVerifications[1].UsedAt)
 		},
 		"Indexes that depend on the collation of the database": func(t *testing.T, w *world, s section) {
 			t.Helper()
@@ -287,14 +290,17 @@ func TestOperationsWatch(t *testing.T) {
 		"Secrets that nothing purges": {
 			stir: func(t *testing.T, w *world) {
 				t.Helper()
-				w.at(-90*24*time.Hour - 2*time.Hour)
-				_, _, err := w.Store.IssuePasswordReset(t.Context(), w.people["fay"].Email) // expired an hour more than 90 days ago
-				require.NoError(t, err)
-				w.at(-90 * 24 * time.Hour)
-				_, _, err = w.Store.IssuePasswordReset(t.Context(), w.people["fay"].Email)
-				require.NoError(t, err)
+				// Of each kind one that expired two hours more than 90 days ago, and one an hour less.
+				for _, at := range []time.Duration{-2 * time.Hour, time.Hour} {
+					w.at(-90*24*time.Hour + at - time.Hour)
+					_, _, err := w.Store.IssuePasswordReset(t.Context(), w.people["fay"].Email)
+					require.NoError(t, err)
+					w.at(-90*24*time.Hour + at - 24*time.Hour)
+					_, err = w.Store.IssueEmailVerification(t.Context(), w.id("stale"))
+					require.NoError(t, err)
+				}
 			},
-			from: 1, to: 1,
+			from: 2, to: 2,
 		},
 		"Seconds of the oldest open transaction": {calm: 60, stir: hold, from: 0, to: 60},
 		"Sessions that wait for a lock": {stir: func(t *testing.T, w *world) {

@@ -42,11 +42,11 @@ func newWorld(t *testing.T, name string) *world {
 			_, err := pool.Exec(ctx, `CREATE TABLE public."user" (name text); CREATE TABLE public.match (x integer)`)
 			return err
 		}))
-	w.at(-20 * 24 * time.Hour)
-	w.register(t, "stale", false)
+	w.at(-14*24*time.Hour - 5*time.Hour)
+	w.register(t, "stale", false) // three hours later, and so just before the last 14 days
 	_, err := w.Store.IssueEmailVerification(t.Context(), w.id("stale"))
 	require.NoError(t, err)
-	w.at(-40 * time.Hour)
+	w.at(-60 * time.Hour)
 	for _, name := range []string{"ann", "ben", "cem", "dea", "eva", "fay", "gus", "hal"} {
 		w.register(t, name, true)
 	}
@@ -154,10 +154,16 @@ func (w *world) addTokens(t *testing.T) {
 	used := reset("cem", -31*time.Minute)
 	_, err := w.Store.ResetPassword(t.Context(), used.Secret(), "another horse")
 	require.NoError(t, err)
-	reset("ann", -30*time.Minute)
-	w.at(-time.Hour)
-	_, err = w.Store.IssueEmailVerification(t.Context(), w.id("new"))
+	changed, err := w.Store.IssueEmailChange(t.Context(), w.id("gus"), "correct horse", "Gus@example.net")
 	require.NoError(t, err)
+	w.people["gus"], err = w.Store.VerifyEmail(t.Context(), changed.Secret())
+	require.NoError(t, err)
+	reset("ann", -30*time.Minute)
+	for _, at := range []time.Duration{-26 * time.Hour, -time.Hour} { // the first one is expired
+		w.at(at)
+		_, err = w.Store.IssueEmailVerification(t.Context(), w.id("new"))
+		require.NoError(t, err)
+	}
 }
 
 // stamp is a time as PostgreSQL writes it.
