@@ -9,7 +9,11 @@
 //
 // The server is the one at SOULTRIBE_TEST_DATABASE_URL when that is set, else a container, else one from
 // the machine's own PostgreSQL binaries in a temporary directory. There is one for a test binary; [Main]
-// ends it.
+// ends it. On the server of SOULTRIBE_TEST_DATABASE_URL a binary that was killed leaves databases behind, as does
+// a test that failed. In psql, while no tests run:
+//
+//	SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database
+//	WHERE datname ~ '^soultribe_[a-z2-7]{10}_(test|template)_[a-z2-7]{10}$' \gexec
 package soultribetest
 
 import (
@@ -32,7 +36,10 @@ import (
 	"github.com/soultribe-chat/soultribe/schema"
 )
 
-// DB is a database of one test.
+// DB is a database of one test. A second Store on it, with options of its own, shares the clock and the cheap
+// passwords by
+//
+//	soultribe.New(db.Pool, soultribe.WithClock(db.Clock.Now), soultribe.WithPasswordParams(soultribetest.PasswordParams), …)
 type DB struct {
 	Store *soultribe.Postgres
 	Pool  *pgxpool.Pool
@@ -58,7 +65,7 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Set moves the clock to t.
+// Set moves the clock to t, which may be earlier.
 func (c *Clock) Set(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -245,6 +247,55 @@ func TestWithStoreOptions(t *testing.T) {
 	}
 }
 
+// TestSecondStore has a Store with other options on the same database, as DB says.
+func TestSecondStore(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	second, err := soultribe.New(db.Pool, soultribe.WithClock(db.Clock.Now), soultribe.WithPasswordParams(soultribetest.PasswordParams),
+		soultribe.WithCooldowns(soultribe.Cooldowns{Token: -1}))
+	noError(t, err)
+	u, err := db.Store.CreateUser(t.Context(), ann)
+	noError(t, err)
+	for range 2 {
+		_, err = second.IssueEmailVerification(t.Context(), u.ID)
+		noError(t, err)
+	}
+	_, err = db.Store.IssueEmailVerification(t.Context(), u.ID)
+	equal(t, soultribe.Code(err), "cooldown")
+
+	db.Clock.Set(soultribetest.Epoch.AddDate(-1, 0, 0))
+	earlier, err := second.CreateUser(t.Context(), soultribe.NewUser{Email: "ben@example.org", Password: "correct horse battery"})
+	noError(t, err)
+	equal(t, earlier.CreatedAt, db.Clock.Now())
+}
+
+// TestLogin is of the fixture's user, whose password nobody knows.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	u := db.User(t)
+	noError(t, db.Store.SetPassword(t.Context(), u.ID, "correct horse battery"))
+	found, err := db.Store.Authenticate(t.Context(), u.Email, "correct horse battery")
+	noError(t, err)
+	equal(t, found.ID, u.ID)
+}
+
+// TestLeftovers finds all that this package makes by the pattern of its documentation.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("soultribetest.go")
+	noError(t, err)
+	pattern := regexp.MustCompile(`datname ~ '(.+)' \\gexec`).FindSubmatch(source)
+	if pattern == nil {
+		t.Fatal("the documentation has no pattern")
+	}
+	db := soultribetest.New(t)
+	prefix := strings.SplitAfterN(databaseName(t, db), "_", 3)
+	made := "datname LIKE '" + strings.ReplaceAll(prefix[0]+prefix[1], "_", `\_`) + "%'"                                                         // by this binary
+	equal(t, db.Query(t, "SELECT count(*) > 1, bool_and(datname ~ $1) FROM pg_database WHERE "+made, string(pattern[1])), []string{"true|true"}) // a template, too
+	equal(t, db.Query(t, "SELECT datname ~ $1 FROM pg_database WHERE datname = 'postgres'", string(pattern[1])), []string{"false"})
+}
+
 func TestFixtures(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)
@@ -329,4 +380,30 @@ func TestForExample(t *testing.T) {
 	equal(t, databases(t, outside, []string{name}), []string{name})
 	drop()
 	equal(t, databases(t, outside, []string{name}), []string{})
+}
+
+// BenchmarkNew tells what a test pays for its database once the template is there: for New with a first statement
+// on the database, and for dropping it.
+//
+//	go test -run '^$' -bench New -benchtime 30x ./soultribetest
+func BenchmarkNew(b *testing.B) {
+	soultribetest.New(b)
+	var made, dropped []time.Duration
+	for b.Loop() {
+		var test failingTest
+		var start time.Time
+		test.run(func() {
+			start = time.Now()
+			noError(b, soultribetest.New(&test).Store.Ready(b.Context()))
+			made = append(made, time.Since(start))
+		})
+		dropped = append(dropped, time.Since(start)-made[len(made)-1])
+		equal(b, test.log, nil)
+	}
+	median := func(times []time.Duration) float64 {
+		slices.Sort(times)
+		return float64(times[len(times)/2].Microseconds()) / 1000
+	}
+	b.ReportMetric(median(made), "ms/new")
+	b.ReportMetric(median(dropped), "ms/drop")
 }
