@@ -9,9 +9,12 @@ endif
 
 # Binaries that are run and thrown away need no stamp, which a checkout of another user cannot have.
 GO_RUN := go run -buildvcs=false
-LINT   := go tool -modfile=tools/go.mod golangci-lint
+LINT   := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 # The race detector wants a C compiler; without one the tests run, and say that they do so without it.
 RACE    = $(shell command -v "$$(go env CC)" >/dev/null && echo -race || echo 'No C compiler: the tests run without the race detector.' >&2)
+
+# The examples that bring dependencies of their own are modules of their own.
+MODULES = . $(dir $(wildcard examples/*/go.mod))
 
 # with-postgres runs a command with what it must know of the server.
 with-postgres = server=$$(scripts/provide-postgres) && eval "$$server" &&
@@ -33,7 +36,7 @@ quickstart: ## Run the story of two people who meet (on DATABASE_URL, when set)
 
 .PHONY: test
 test: ## Run all tests, with the race detector
-	@$(with-postgres) go test $(RACE) -timeout 30m $(ARGS) ./...
+	@$(with-postgres) for module in $(MODULES); do (cd "$$module" && go test $(RACE) -timeout 30m $(ARGS) ./...) || exit; done
 
 .PHONY: test-container
 test-container: export SOULTRIBE_TEST_SERVER := container
@@ -67,7 +70,7 @@ bench-scale: ## Measure with up to a million people, and write bench/SCALE.md (m
 
 .PHONY: examples
 examples: ## Run every example program
-	@$(with-postgres) for example in examples/*/; do echo "== $$example" && $(GO_RUN) "./$$example" || exit; done
+	@$(with-postgres) for example in examples/*/; do echo "== $$example" && (cd "$$example" && $(GO_RUN) .) || exit; done
 
 .PHONY: cover
 cover: ## Run all tests and print how much of the library they cover
@@ -82,5 +85,4 @@ format: ## Format the Go code
 .PHONY: lint
 lint: ## Check format, go vet and the linters of .golangci.yaml
 	@scripts/check-format
-	@go vet ./...
-	@$(LINT) run
+	@for module in $(MODULES); do (cd "$$module" && go vet ./... && $(LINT) run) || exit; done

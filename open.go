@@ -17,7 +17,8 @@ import (
 // ignored. A bad URL is [ErrInvalid]; no error repeats any part of it.
 //
 // In a pool of this configuration a context that ends has the server cancel the statement, and the
-// connection stays.
+// connection stays. A wait for notifications is no statement, and ends 5 seconds after its context: what
+// waits for them, such as River, is better given a pool of pgxpool.New.
 func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 	normal, err := normalizeURL(databaseURL)
 	if err != nil {
