@@ -41,7 +41,10 @@ func main() {
 func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
 	where := "the database at DATABASE_URL"
 	if databaseURL == "" {
-		server, err := pgserver.Start(ctx)
+		server, err := pgserver.Start(ctx, "shared_preload_libraries=pg_stat_statements")
+		if err != nil { // it may come in a package of its own
+			server, err = pgserver.Start(ctx)
+		}
 		if err != nil {
 			return err
 		}

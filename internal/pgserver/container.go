@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func init() {
 }
 
 // startContainer runs an image in a container.
-func startContainer(ctx context.Context) (*Server, error) {
+func startContainer(ctx context.Context, more ...string) (*Server, error) {
 	image := wantedImage()
 	engine, err := findEngine(ctx)
 	if err != nil {
@@ -53,7 +54,7 @@ func startContainer(ctx context.Context) (*Server, error) {
 		return nil, err
 	}
 	engine.removeLeftContainers(ctx)
-	s, err := runContainer(ctx, image)
+	s, err := runContainer(ctx, image, more)
 	if err != nil {
 		return nil, fmt.Errorf("container of %s: %w", image, err)
 	}
@@ -62,9 +63,9 @@ func startContainer(ctx context.Context) (*Server, error) {
 
 func wantedImage() string { return cmp.Or(os.Getenv(imageVariable), officialImage) }
 
-func runContainer(ctx context.Context, image string) (*Server, error) {
+func runContainer(ctx context.Context, image string, more []string) (*Server, error) {
 	password := rand.Text()
-	ctr, err := postgres.Run(ctx, image, containerOptions(password)...)
+	ctr, err := postgres.Run(ctx, image, containerOptions(password, more)...)
 	stop := func() { terminate(ctr) }
 	if err != nil {
 		err = fmt.Errorf("%w%s", err, containerLog(ctr))
@@ -83,9 +84,9 @@ func runContainer(ctx context.Context, image string) (*Server, error) {
 	}, nil
 }
 
-func containerOptions(password string) []testcontainers.ContainerCustomizer {
+func containerOptions(password string, more []string) []testcontainers.ContainerCustomizer {
 	command := []string{"postgres"}
-	for _, setting := range settings {
+	for _, setting := range slices.Concat(settings, more) {
 		command = append(command, "-c", setting)
 	}
 	return []testcontainers.ContainerCustomizer{

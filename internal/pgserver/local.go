@@ -41,12 +41,13 @@ type cluster struct {
 	binaries  string
 	directory *directory
 	user      *account
+	more      []string // settings
 	process   *exec.Cmd
 	exited    chan struct{} // closed when the process has ended
 }
 
 // startLocal runs the machine's own PostgreSQL binaries.
-func startLocal(ctx context.Context) (*Server, error) {
+func startLocal(ctx context.Context, more ...string) (*Server, error) {
 	binaries, err := findBinaries()
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func startLocal(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{binaries: binaries, directory: dir, user: user, exited: make(chan struct{})}
+	c := &cluster{binaries: binaries, directory: dir, user: user, more: more, exited: make(chan struct{})}
 	s, err := c.serve(ctx)
 	if err != nil {
 		c.stop()
@@ -166,7 +167,7 @@ func (c *cluster) launch() error {
 	}
 	defer func() { _ = log.Close() }()
 	args := []string{"-D", c.data(), "-k", c.directory.path, "-h", "", "-p", "5432"}
-	for _, setting := range settings {
+	for _, setting := range slices.Concat(settings, c.more) {
 		args = append(args, "-c", setting)
 	}
 	if runtime.GOOS != "windows" {

@@ -82,15 +82,16 @@ func isUnavailable(err error) bool {
 }
 
 // Start provides a server, which is the caller's to stop. ctx bounds the start, not the server's life.
-func Start(ctx context.Context) (*Server, error) {
-	s, err := start(ctx, os.Getenv(urlVariable), os.Getenv(laneVariable))
+// Settings, in the form name=value, are for a server that it starts.
+func Start(ctx context.Context, settings ...string) (*Server, error) {
+	s, err := start(ctx, os.Getenv(urlVariable), os.Getenv(laneVariable), settings...)
 	if err != nil {
 		return nil, fmt.Errorf("pgserver: %w", err)
 	}
 	return s, nil
 }
 
-func start(ctx context.Context, databaseURL, lane string) (*Server, error) {
+func start(ctx context.Context, databaseURL, lane string, more ...string) (*Server, error) {
 	switch {
 	case lane != "" && lane != laneContainer && lane != laneLocal:
 		return nil, fmt.Errorf("%s is %q, which is neither %q nor %q", laneVariable, lane, laneContainer, laneLocal)
@@ -99,15 +100,15 @@ func start(ctx context.Context, databaseURL, lane string) (*Server, error) {
 	case databaseURL != "":
 		return findServer(ctx, databaseURL)
 	case lane == laneContainer:
-		return startContainer(ctx)
+		return startContainer(ctx, more...)
 	case lane == laneLocal:
-		return startLocal(ctx)
+		return startLocal(ctx, more...)
 	}
-	s, noContainer := startContainer(ctx)
+	s, noContainer := startContainer(ctx, more...)
 	if !isUnavailable(noContainer) || ctx.Err() != nil {
 		return s, noContainer
 	}
-	s, noLocal := startLocal(ctx)
+	s, noLocal := startLocal(ctx, more...)
 	if noLocal != nil {
 		return nil, noServerError(noContainer, noLocal)
 	}
