@@ -30,13 +30,47 @@ func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 		return nil, opError("PoolConfig", invalid("database_url", "has a host, port or parameter that cannot be"))
 	}
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelTimeout}
+		return &cancelHandler{conn: c}
 	}
 	return config, nil
 }
 
-// cancelTimeout is how long the server may take to cancel a statement before the connection is given up.
-const cancelTimeout = 5 * time.Second
+const (
+	// cancelTimeout is how long the server may take to cancel a statement before the connection is given up.
+	cancelTimeout = 5 * time.Second
+	// cancelPause is how long the connection rests after that, as pgx has it: the server's process may get the request
+	// only after the connection that brought it is closed, and would cancel the next statement.
+	cancelPause = 100 * time.Millisecond
+)
+
+// cancelHandler has the server cancel the statement whose context has ended. It is pgx's
+// CancelRequestContextWatcherHandler, but never leaves the request before the server has closed its
+// connection: PgBouncer 1.18 and 1.19.0 end, for all clients, where one does (their issue 801).
+type cancelHandler struct {
+	conn *pgconn.PgConn
+	done chan struct{}
+}
+
+// HandleCancel implements ctxwatch.Handler.
+func (h *cancelHandler) HandleCancel(context.Context) {
+	deadline := time.Now().Add(cancelTimeout)
+	_ = h.conn.Conn().SetDeadline(deadline)
+	h.done = make(chan struct{})
+	go func() {
+		defer close(h.done)
+		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		defer cancel()
+		if h.conn.CancelRequest(ctx) == nil {
+			<-time.After(cancelPause)
+		}
+	}()
+}
+
+// HandleUnwatchAfterCancel implements ctxwatch.Handler.
+func (h *cancelHandler) HandleUnwatchAfterCancel() {
+	<-h.done
+	_ = h.conn.Conn().SetDeadline(time.Time{})
+}
 
 // Open returns a Store on a pool of its own, made by [PoolConfig] of the URL, which Close closes. It does
 // not connect: [Postgres.Ready] does, and tells whether the schema fits.

@@ -1,10 +1,13 @@
 package soultribe_test
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/soultribe-chat/soultribe"
@@ -73,4 +76,48 @@ func TestOpenNeverTellsThePassword(t *testing.T) {
 	err = store.Ready(t.Context())
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), canary)
+}
+
+// TestOpenCancel sees that a context that ends has the server end the statement, and the connection live on.
+func TestOpenCancel(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	config, err := soultribe.PoolConfig(db.URL)
+	require.NoError(t, err)
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	st := newStore(t, db, pool)
+	me := db.User(t).ID
+	var before, after int
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&before))
+
+	tx, err := db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `SELECT FROM "user" WHERE id = $1 FOR UPDATE`, me)
+	require.NoError(t, err)
+	waits := func() bool {
+		var n int
+		err := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'", before).Scan(&n)
+		return err == nil && n == 1
+	}
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := st.SetProfile(ctx, me, soultribe.NewProfile{DisplayName: "Me"})
+			done <- err
+		}()
+		require.Eventually(t, waits, 10*time.Second, time.Millisecond)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.False(t, waits())
+	}
+	// What is still on its way would cancel this.
+	for range 20 {
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&after))
+		require.Equal(t, before, after)
+	}
 }
