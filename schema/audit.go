@@ -79,7 +79,7 @@ func (c config) audit(ctx context.Context, tx soultribe.DB) ([]Violation, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.settled(state.Version, state.Latest); err != nil {
+	if err := c.known(state.Version); err != nil {
 		return nil, err
 	}
 	found, err := c.inspect(ctx, tx)

@@ -183,7 +183,7 @@ func (r rule) applies(found *shape) bool {
 }
 
 // search finds all rows that break the rules of the versions after have, up to target.
-func (c config) search(ctx context.Context, tx pgx.Tx, found *shape, have, target int) ([]Violation, error) {
+func (c config) search(ctx context.Context, tx soultribe.DB, found *shape, have, target int) ([]Violation, error) {
 	var all []Violation
 	for _, r := range append(notNullRules(), dirtRules...) {
 		if r.since <= have || r.since > target || r.held != "" && found.has(r.held) || !r.applies(found) {

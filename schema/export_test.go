@@ -1,8 +1,5 @@
 package schema
 
-// MigrateTo stops at an older version, as an older release of the library does.
-var MigrateTo = migrateTo
-
 // Names of constraints and indexes, by table, that a database must have in the end.
 func Names() map[string]string {
 	names := map[string]string{}

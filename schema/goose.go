@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS {{table}} (
 INSERT INTO {{table}} (version_id, is_applied)
 SELECT 0, true WHERE NOT EXISTS (SELECT FROM {{table}})`
 
-// up has goose run what is missing up to version target, inside tx.
-func (c config) up(ctx context.Context, conn *stdlib.Conn, tx pgx.Tx, target int) error {
+// up has goose run what is missing, inside tx.
+func (c config) up(ctx context.Context, conn *stdlib.Conn, tx pgx.Tx) error {
 	db := sql.OpenDB(txConnector{ctx, conn, tx})
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
@@ -52,7 +52,7 @@ func (c config) up(ctx context.Context, conn *stdlib.Conn, tx pgx.Tx, target int
 	if err != nil {
 		return err
 	}
-	_, err = provider.UpTo(context.WithoutCancel(ctx), int64(target))
+	_, err = provider.UpTo(context.WithoutCancel(ctx), int64(c.to))
 	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
 		return fmt.Errorf("version %d: %w", partial.Failed.Source.Version, partial.Err)
 	}

@@ -56,7 +56,7 @@ SET LOCAL idle_in_transaction_session_timeout = '1min';
 SET LOCAL row_security = off;
 SET LOCAL client_min_messages = warning`
 
-// Migrate brings the database to [soultribe.SchemaVersion]. It creates the PostgreSQL schema and the tables
+// Migrate brings the database to [soultribe.SchemaVersion], or to the version that [To] names. It creates the PostgreSQL schema and the tables
 // where they are missing, and takes over tables of the right shape.
 //
 // All of it is one transaction: when Migrate returns an error, nothing has changed. Any number of
@@ -81,10 +81,6 @@ SET LOCAL client_min_messages = warning`
 // They are locked all at once or not at all, in attempts of less than a second, so that other clients
 // neither queue for long nor are ended by PostgreSQL's deadlock detection.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, opts ...Option) error {
-	return migrateTo(ctx, pool, soultribe.SchemaVersion, opts)
-}
-
-func migrateTo(ctx context.Context, pool *pgxpool.Pool, target int, opts []Option) error {
 	c, err := newConfig(opts)
 	if err != nil {
 		return err
@@ -97,14 +93,14 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, target int, opts []Optio
 	if err != nil {
 		return err
 	}
-	if done, err := c.settled(state.Version, target); done {
+	if done, err := c.settled(state.Version); done {
 		return err
 	}
 
-	err = c.migrate(ctx, pool, target)
+	err = c.migrate(ctx, pool)
 	if isViolation(err) {
 		// A row that came after the search. The next search finds it.
-		if again := c.migrate(ctx, pool, target); again == nil || errors.As(again, new(*DirtError)) {
+		if again := c.migrate(ctx, pool); again == nil || errors.As(again, new(*DirtError)) {
 			err = again
 		}
 	}
@@ -114,16 +110,27 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, target int, opts []Optio
 	return c.dress("migrate", err)
 }
 
-// settled reports whether a database at version have needs nothing, or nothing that this library can do.
-func (c config) settled(have, target int) (bool, error) {
+// known returns an error for a database at a version that this library does not know.
+func (c config) known(have int) error {
 	if have > soultribe.SchemaVersion {
-		return true, &MismatchError{Schema: c.schema, Have: have, Want: soultribe.SchemaVersion}
+		return &MismatchError{Schema: c.schema, Have: have, Want: soultribe.SchemaVersion}
 	}
-	return have >= target, nil
+	return nil
+}
+
+// settled reports whether a database at version have needs nothing, or nothing that this library can do.
+func (c config) settled(have int) (bool, error) {
+	if err := c.known(have); err != nil {
+		return true, err
+	}
+	if have > c.to {
+		return true, invalid("to", fmt.Sprintf("is below the database's version, %d, and no migration goes back", have))
+	}
+	return have == c.to, nil
 }
 
 // migrate is one attempt, in a transaction.
-func (c config) migrate(ctx context.Context, pool *pgxpool.Pool, target int) error {
+func (c config) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	dc, err := stdlib.GetPoolConnector(pool).Connect(ctx)
 	if err != nil {
 		return err
@@ -152,16 +159,16 @@ func (c config) migrate(ctx context.Context, pool *pgxpool.Pool, target int) err
 	if err != nil {
 		return err
 	}
-	if done, err := c.settled(state.Version, target); done {
+	if done, err := c.settled(state.Version); done {
 		return err
 	}
-	if err := c.prepare(ctx, tx, state.Version, target); err != nil {
+	if err := c.prepare(ctx, tx, state.Version); err != nil {
 		return err
 	}
-	if err := c.up(ctx, conn, tx, target); err != nil {
+	if err := c.up(ctx, conn, tx); err != nil {
 		return err
 	}
-	if state.Version < rules && rules <= target {
+	if state.Version < rules && rules <= c.to {
 		if err := c.grant(ctx, tx); err != nil {
 			return err
 		}
@@ -169,22 +176,31 @@ func (c config) migrate(ctx context.Context, pool *pgxpool.Pool, target int) err
 	return tx.Commit(ctx)
 }
 
-// prepare does what comes before the first change: it looks at the shape of what is there, searches the
-// rows, and locks the tables.
-func (c config) prepare(ctx context.Context, tx pgx.Tx, have, target int) error {
+// examine looks at the shape of what is there, and searches the rows. It returns an error where that stands in
+// the way of a migration.
+func (c config) examine(ctx context.Context, tx soultribe.DB, have int) (*shape, error) {
 	found, err := c.inspect(ctx, tx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if diff := found.differences(have); len(diff) > 0 {
-		return &MismatchError{Schema: c.schema, Have: have, Want: target, Differences: diff}
+		return nil, &MismatchError{Schema: c.schema, Have: have, Want: c.to, Differences: diff}
 	}
-	rows, err := c.search(ctx, tx, found, have, target)
+	rows, err := c.search(ctx, tx, found, have, c.to)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(rows) > 0 {
-		return &DirtError{Schema: c.schema, Rows: rows}
+		return nil, &DirtError{Schema: c.schema, Rows: rows}
+	}
+	return found, nil
+}
+
+// prepare does what comes before the first change: it examines what is there, and locks the tables.
+func (c config) prepare(ctx context.Context, tx pgx.Tx, have int) error {
+	found, err := c.examine(ctx, tx, have)
+	if err != nil {
+		return err
 	}
 	if !found.exists {
 		// Not IF NOT EXISTS, which asks for the right to create even when there is nothing to create.

@@ -187,7 +187,7 @@ func TestMigrateWithoutTheRightToCreateSchemas(t *testing.T) {
 func TestMigrateByVersions(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	require.NoError(t, schema.MigrateTo(t.Context(), pool, 1, nil))
+	require.NoError(t, schema.Migrate(t.Context(), pool, schema.To(1)))
 	// Exactly the contract.
 	require.Equal(t, []string{
 		"availabilityslot: id user_id start_dt_utc end_dt_utc start_dt_local end_dt_local timezone created_at updated_at",
@@ -221,7 +221,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum >
 	require.Equal(t, 1, state.Version)
 
 	exec(t, pool, `DELETE FROM "user" WHERE id = 2`)
-	require.NoError(t, schema.MigrateTo(t.Context(), pool, 2, nil))
+	require.NoError(t, schema.Migrate(t.Context(), pool, schema.To(2)))
 	require.EqualError(t, schema.Check(t.Context(), pool), `soultribe: schema "public" is at version 2 of `+latest+`: run schema.Migrate`)
 	older := lines(t, pool, `SELECT pg_get_functiondef('soultribe_book_meetup'::regproc)`)
 	require.NoError(t, schema.Migrate(t.Context(), pool))

@@ -7,7 +7,7 @@
 //
 // The migrations only ever add. A table that exists is accepted when its shape is right, whatever other
 // columns it has; nothing is dropped, renamed or rewritten. Before a rule is added, the rows are searched
-// for those that break it; see [DirtError]. At any time, [Audit] searches them for those that break a rule,
+// for those that break it; see [DirtError]. [Plan] says beforehand what would happen. At any time, [Audit] searches them for those that break a rule,
 // also one that PostgreSQL cannot hold.
 //
 // Only PostgreSQL 14 and later is supported.
@@ -45,18 +45,26 @@ func In(name string) Option {
 }
 
 // LockTimeout bounds the time for which [Migrate] tries to lock the tables that it is about to change.
-// The default is [DefaultLockTimeout]. [Status], [Check] and [Audit] lock nothing and ignore it.
+// The default is [DefaultLockTimeout]. [Status], [Plan], [Check] and [Audit] lock nothing and ignore it.
 func LockTimeout(d time.Duration) Option {
 	return func(c *config) { c.lockTimeout = d }
+}
+
+// To has [Migrate] stop at a version, as an older release of the library does, and [Plan] look no further. The
+// default is [soultribe.SchemaVersion]. No migration goes back: a version below the database's is
+// [soultribe.ErrInvalid]. [Status], [Check] and [Audit] ignore it.
+func To(version int) Option {
+	return func(c *config) { c.to = version }
 }
 
 type config struct {
 	schema      string
 	lockTimeout time.Duration
+	to          int
 }
 
 func newConfig(opts []Option) (config, error) {
-	c := config{schema: DefaultName, lockTimeout: DefaultLockTimeout}
+	c := config{schema: DefaultName, lockTimeout: DefaultLockTimeout, to: soultribe.SchemaVersion}
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -73,6 +81,8 @@ func newConfig(opts []Option) (config, error) {
 		return c, invalid("schema", "has a $function$ in it, which is where the functions end")
 	case c.lockTimeout < time.Millisecond:
 		return c, invalid("lock_timeout", "must be a millisecond at least")
+	case c.to < 1 || c.to > soultribe.SchemaVersion:
+		return c, invalid("to", fmt.Sprintf("must be between 1 and %d", soultribe.SchemaVersion))
 	}
 	return c, nil
 }
