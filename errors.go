@@ -78,7 +78,8 @@ var (
 	ErrInUse error = &sentinel{"in_use", "rows of another table refer to it", ErrConflict}
 	// ErrRetry is an ErrConflict: PostgreSQL gave up this transaction for another's sake (SQLSTATE
 	// 40001 or 40P01), or others changed what the call needs each time that it tried. The whole
-	// transaction can be run again.
+	// transaction can be run again. A method that is no part of one, on a pool or a connection of pgx's, has been
+	// made three times more before it returns this.
 	ErrRetry error = &sentinel{"retry", "transaction must be retried", ErrConflict}
 
 	errTransition error = &sentinel{"transition", "step is not possible in this status", ErrConflict}

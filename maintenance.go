@@ -222,6 +222,7 @@ func (p *Postgres) Purge(ctx context.Context, policy PurgePolicy) (Purged, error
 	now := p.now()
 	var purged Purged
 	err = p.sendGuarded(ctx, op, func(b *batch) {
+		purged = Purged{}
 		remove := func(s statement, count *int64, args ...any) {
 			b.Queue(string(s), args...).Exec(func(tag pgconn.CommandTag) error {
 				*count = tag.RowsAffected()

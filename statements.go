@@ -117,13 +117,16 @@ func columns(alias, list string) string {
 
 // queryOne returns the one row of a statement; no row is ErrNotFound.
 func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, scan func(r *rowReader) T, args ...any) (T, error) {
-	rows, err := p.db.Query(ctx, string(s), args...)
-	if err != nil {
-		var zero T
-		return zero, callError(ctx, op, err)
+	for try := 0; ; try++ {
+		var v T
+		rows, err := p.db.Query(ctx, string(s), args...)
+		if err == nil {
+			v, err = pgx.CollectOneRow(rows, collect(scan))
+		}
+		if !p.again(ctx, try, err) {
+			return v, callError(ctx, op, err)
+		}
 	}
-	v, err := pgx.CollectOneRow(rows, collect(scan))
-	return v, callError(ctx, op, err)
 }
 
 // queryAll returns all rows of a statement; the slice is never nil.
@@ -133,12 +136,16 @@ func queryAll[T any](ctx context.Context, p *Postgres, op string, s statement, s
 
 // queryUpTo is queryAll with room for the rows that are expected.
 func queryUpTo[T any](ctx context.Context, p *Postgres, op string, s statement, size int, scan func(r *rowReader) T, args ...any) ([]T, error) {
-	rows, err := p.db.Query(ctx, string(s), args...)
-	if err != nil {
-		return nil, callError(ctx, op, err)
+	for try := 0; ; try++ {
+		v := make([]T, 0, size)
+		rows, err := p.db.Query(ctx, string(s), args...)
+		if err == nil {
+			v, err = pgx.AppendRows(v, rows, collect(scan))
+		}
+		if !p.again(ctx, try, err) {
+			return v, callError(ctx, op, err)
+		}
 	}
-	v, err := pgx.AppendRows(make([]T, 0, size), rows, collect(scan))
-	return v, callError(ctx, op, err)
 }
 
 // queryList returns the rows of a statement that is built for the call, as its filters vary.
@@ -188,6 +195,7 @@ func (b *batch) exec(s statement, args ...any) { b.Queue(string(s), args...) }
 
 // queueOne has the one row of a statement stored in dst, and found set if there is one.
 func queueOne[T any](b *batch, s statement, scan func(r *rowReader) T, dst *T, found *bool, args ...any) {
+	*found = false
 	b.Queue(string(s), args...).Query(func(rows pgx.Rows) error {
 		all, err := pgx.CollectRows(rows, collect(scan))
 		if err == nil && len(all) > 0 {
@@ -197,8 +205,9 @@ func queueOne[T any](b *batch, s statement, scan func(r *rowReader) T, dst *T, f
 	})
 }
 
-// queueAll has the rows of a statement appended to dst.
+// queueAll has the rows of a statement stored in dst.
 func queueAll[T any](b *batch, s statement, scan func(r *rowReader) T, dst *[]T, args ...any) {
+	*dst = (*dst)[:0]
 	b.Queue(string(s), args...).Query(func(rows pgx.Rows) (err error) {
 		*dst, err = pgx.AppendRows(*dst, rows, collect(scan))
 		return err
@@ -206,11 +215,15 @@ func queueAll[T any](b *batch, s statement, scan func(r *rowReader) T, dst *[]T,
 }
 
 // send sends the statements that queue adds in one round trip. Outside a transaction the server makes
-// one of them all, which an error undoes.
+// one of them all, which an error undoes. It may call queue again.
 func (p *Postgres) send(ctx context.Context, op string, queue func(b *batch)) error {
-	var b batch
-	queue(&b)
-	return callError(ctx, op, p.db.SendBatch(ctx, &b.Batch).Close())
+	for try := 0; ; try++ {
+		var b batch
+		queue(&b)
+		if err := p.db.SendBatch(ctx, &b.Batch).Close(); !p.again(ctx, try, err) {
+			return callError(ctx, op, err)
+		}
+	}
 }
 
 // sendGuarded is send for statements that a constraint may refuse. In the caller's transaction they run
