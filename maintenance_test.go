@@ -2,10 +2,13 @@ package soultribe_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -173,7 +176,8 @@ func TestManyPurge(t *testing.T) {
 	t.Logf("purged by %d workers: %+v", workers, sum)
 	require.EqualValues(t, accounts, sum.Users)
 	require.EqualValues(t, accounts, sum.Slots)
-	require.LessOrEqual(t, sum.EmailVerifications, int64(accounts)) // others went with their accounts
+	require.EqualValues(t, accounts, sum.EmailVerifications) // some went with their accounts
+	require.EqualValues(t, accounts, sum.PasswordResets)
 	for _, table := range []string{"emailverificationtoken", "passwordresettoken", "availabilityslot"} {
 		require.Equal(t, []string{"0"}, db.Query(t, `SELECT count(*) FROM `+table), table)
 	}
@@ -236,48 +240,243 @@ func TestPurgeRacesItsOwners(t *testing.T) {
 	t.Logf("%d accounts purged, %d used in time", purged, kept)
 }
 
-// TestPurgeInUse has a foreign table of the host's refer to an account that would be purged.
-func TestPurgeInUse(t *testing.T) {
+// purgeScene has two of each kind of row that Purge removes, of which the host may refer to the first.
+type purgeScene struct {
+	user, other    soultribe.UserID // not verified, with a profile and a secret that has expired
+	token          int64            // user's
+	slot           soultribe.SlotID
+	meetup         soultribe.MeetupID
+	keeper         soultribe.UserID
+	policy         soultribe.PurgePolicy
+	without, whole soultribe.Purged // what goes where the host refers to user, and where it does not
+}
+
+func newPurgeScene(t *testing.T, db *soultribetest.DB) purgeScene {
+	t.Helper()
+	ctx, st := t.Context(), db.Store
+	var s purgeScene
+	for _, id := range []*soultribe.UserID{&s.other, &s.user} {
+		u := signUp(t, db, fmt.Sprintf("idle%p@example.org", id))
+		_, err := st.SetProfile(ctx, u.ID, soultribe.NewProfile{DisplayName: "Idle"})
+		require.NoError(t, err)
+		_, err = st.IssueEmailVerification(ctx, u.ID)
+		require.NoError(t, err)
+		*id = u.ID
+	}
+	require.NoError(t, db.Pool.QueryRow(ctx, `SELECT max(id) FROM emailverificationtoken`).Scan(&s.token))
+	s.keeper = db.User(t).ID
+	m := db.Matched(t, s.keeper, db.User(t).ID)
+	for i := range 2 {
+		start := soultribetest.Epoch.Add(time.Duration(2*i) * time.Hour)
+		slot, err := st.AddSlot(ctx, s.keeper, soultribe.NewSlot{Start: start, End: start.Add(time.Hour), Timezone: "UTC"})
+		require.NoError(t, err)
+		s.slot = slot.ID
+		s.meetup = propose(t, db, m, s.keeper, hourAfter(time.Duration(1+i)*time.Hour)).ID
+		_, err = st.CancelMeetup(ctx, s.keeper, s.meetup)
+		require.NoError(t, err)
+	}
+	db.Clock.Advance(1000 * time.Hour)
+	s.policy = soultribe.PurgePolicy{Tokens: time.Hour, Slots: time.Hour, Meetups: time.Hour, Unverified: time.Hour, Limit: 1}
+	s.whole = soultribe.Purged{Users: 2, EmailVerifications: 2, Slots: 2, Meetups: 2}
+	s.without = s.whole
+	s.without.Users = 1
+	return s
+}
+
+// purgeAll calls Purge until there is no more, checks that it was what a preview said, and returns the sum.
+func purgeAll(ctx context.Context, t *testing.T, st soultribe.Store, policy soultribe.PurgePolicy) soultribe.Purged {
+	t.Helper()
+	policy.DryRun = true
+	preview, err := st.Purge(ctx, policy)
+	require.NoError(t, err)
+	policy.DryRun = false
+	var sum soultribe.Purged
+	for more := true; more; {
+		p, err := st.Purge(ctx, policy)
+		require.NoError(t, err)
+		more = p.More
+		sum = addPurged(sum, p)
+	}
+	require.Equal(t, preview, sum, "the preview, and what was purged under %+v", policy)
+	return sum
+}
+
+func addPurged(a, b soultribe.Purged) soultribe.Purged {
+	return soultribe.Purged{
+		EmailVerifications: a.EmailVerifications + b.EmailVerifications, PasswordResets: a.PasswordResets + b.PasswordResets,
+		Slots: a.Slots + b.Slots, Meetups: a.Meetups + b.Meetups, Users: a.Users + b.Users,
+	}
+}
+
+// TestPurgeSparesWhatTheHostRefersTo has foreign keys of the host's of all sorts. None stops the others' rows from
+// being purged, again and again.
+func TestPurgeSparesWhatTheHostRefersTo(t *testing.T) {
+	t.Parallel()
+	user := func(s purgeScene) (any, soultribe.Purged) { return s.user, s.without }
+	profile := user
+	token := func(s purgeScene) (any, soultribe.Purged) {
+		s.without.EmailVerifications = 1
+		return s.token, s.without
+	}
+	slot := func(s purgeScene) (any, soultribe.Purged) { s.whole.Slots = 1; return s.slot, s.whole }
+	meetup := func(s purgeScene) (any, soultribe.Purged) { s.whole.Meetups = 1; return s.meetup, s.whole }
+	// gone is where the host lets the row go.
+	gone := func(referred func(s purgeScene) (any, soultribe.Purged)) func(s purgeScene) (any, soultribe.Purged) {
+		return func(s purgeScene) (any, soultribe.Purged) { id, _ := referred(s); return id, s.whole }
+	}
+	const insert = `INSERT INTO note VALUES ($1)`
+	tests := map[string]struct {
+		ddl, refer string
+		referred   func(s purgeScene) (id any, want soultribe.Purged)
+	}{
+		"an account":              {`CREATE TABLE note (id integer REFERENCES "user")`, insert, user},
+		"an account, restrict":    {`CREATE TABLE note (id integer REFERENCES "user" ON DELETE RESTRICT)`, insert, user},
+		"an account, cascade":     {`CREATE TABLE note (id integer REFERENCES "user" ON DELETE CASCADE)`, insert, user},
+		"an account, set null":    {`CREATE TABLE note (id integer REFERENCES "user" ON DELETE SET NULL)`, insert, user},
+		"an account, set default": {`CREATE TABLE note (id integer DEFAULT NULL REFERENCES "user" ON DELETE SET DEFAULT)`, insert, user},
+		"an account, at the end":  {`CREATE TABLE note (id bigint REFERENCES "user" DEFERRABLE INITIALLY DEFERRED)`, insert, user},
+		"an account, no row":      {`CREATE TABLE note (id integer REFERENCES "user")`, `SELECT $1::integer`, gone(user)},
+		"an account, by its address": {
+			`CREATE TABLE note (email varchar REFERENCES "user" (email))`, `INSERT INTO note SELECT email FROM "user" WHERE id = $1`, user,
+		},
+		"an account, by two columns": {
+			`ALTER TABLE "user" ADD UNIQUE (id, email); CREATE TABLE note (email varchar, id integer, FOREIGN KEY (id, email) REFERENCES "user" (id, email))`,
+			// A key of which a column is NULL refers to nobody.
+			`INSERT INTO note SELECT CASE WHEN id = $1 THEN email END, id FROM "user" WHERE email_verified_at IS NULL`, user,
+		},
+		"an account, by two columns in another order": {
+			`ALTER TABLE "user" ADD UNIQUE (email, id); CREATE TABLE note (id integer, email varchar, FOREIGN KEY (email, id) REFERENCES "user" (email, id))`,
+			`INSERT INTO note SELECT id, email FROM "user" WHERE id = $1`, user,
+		},
+		"an account, by names to quote": {
+			`CREATE SCHEMA "Ho""st? $1"; CREATE TABLE "Ho""st? $1"."no'te = ?" ("select * " integer REFERENCES "user")`,
+			`INSERT INTO "Ho""st? $1"."no'te = ?" SELECT id FROM "user" WHERE id = $1`, user,
+		},
+		"an account, by a partition": {
+			`CREATE TABLE note (id integer REFERENCES "user") PARTITION BY RANGE (id); CREATE TABLE note1 PARTITION OF note FOR VALUES FROM (0) TO (1000)`, insert, user,
+		},
+		"an account, by another": {
+			`ALTER TABLE "user" ADD referred_by integer REFERENCES "user"`, `UPDATE "user" SET referred_by = $1 WHERE email_verified_at IS NOT NULL`, user,
+		},
+		"an account, by a column of ours": {
+			`ALTER TABLE profile ADD approved_by integer REFERENCES "user"`, `UPDATE profile SET approved_by = $1 WHERE user_id = (SELECT min(user1_id) FROM match)`, user,
+		},
+		"an account, twice": {
+			`CREATE TABLE note (id integer REFERENCES "user"); CREATE TABLE note2 (id integer REFERENCES "user")`,
+			`WITH one AS (INSERT INTO note SELECT id FROM "user" WHERE email_verified_at IS NULL AND id <> $1) INSERT INTO note2 VALUES ($1)`,
+			func(s purgeScene) (any, soultribe.Purged) { s.whole.Users = 0; return s.user, s.whole },
+		},
+		"a profile":          {`CREATE TABLE note (id integer REFERENCES profile (user_id))`, insert, profile},
+		"a profile, cascade": {`CREATE TABLE note (id integer REFERENCES profile (user_id) ON DELETE CASCADE)`, insert, profile},
+		"a secret":           {`CREATE TABLE note (id integer REFERENCES emailverificationtoken)`, insert, token},
+		"a secret, cascade":  {`CREATE TABLE note (id integer REFERENCES emailverificationtoken ON DELETE CASCADE)`, insert, gone(token)},
+		"a slot":             {`CREATE TABLE note (id integer REFERENCES availabilityslot)`, insert, slot},
+		"a slot, set null":   {`CREATE TABLE note (id integer REFERENCES availabilityslot ON DELETE SET NULL)`, insert, gone(slot)},
+		"a meetup":           {`CREATE TABLE note (id integer REFERENCES meetup)`, insert, meetup},
+		"a meetup, cascade":  {`CREATE TABLE note (id integer REFERENCES meetup ON DELETE CASCADE)`, insert, gone(meetup)},
+		// The library's own keys are none of the host's, as another application made them.
+		"keys without ON DELETE": {`
+			ALTER TABLE profile DROP CONSTRAINT profile_user_id_fkey;
+			ALTER TABLE profile ADD FOREIGN KEY (user_id) REFERENCES "user";
+			ALTER TABLE emailverificationtoken DROP CONSTRAINT emailverificationtoken_user_id_fkey;
+			ALTER TABLE emailverificationtoken ADD FOREIGN KEY (user_id) REFERENCES "user"`, `SELECT $1::integer`, gone(user)},
+		"keys twice": {`ALTER TABLE profile ADD CONSTRAINT again FOREIGN KEY (user_id) REFERENCES "user"`, `SELECT $1::integer`, gone(user)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			ctx := t.Context()
+			s := newPurgeScene(t, db)
+			id, want := test.referred(s)
+			_, err := db.Pool.Exec(ctx, test.ddl)
+			require.NoError(t, err)
+			_, err = db.Pool.Exec(ctx, test.refer, id)
+			require.NoError(t, err)
+
+			// In the caller's transaction, which goes on, and then is undone.
+			tx, err := db.Pool.Begin(ctx)
+			require.NoError(t, err)
+			require.Equal(t, want, purgeAll(ctx, t, db.Store.WithTx(tx), s.policy))
+			require.NoError(t, db.Store.WithTx(tx).MarkVerified(ctx, s.keeper))
+			require.NoError(t, tx.Rollback(ctx))
+
+			require.Equal(t, want, purgeAll(ctx, t, db.Store, s.policy))
+			require.Equal(t, soultribe.Purged{}, purgeAll(ctx, t, db.Store, s.policy))
+			if want.Users == 1 {
+				require.Equal(t, []string{fmt.Sprint(s.user)}, db.Query(t, `SELECT id FROM "user" WHERE email_verified_at IS NULL`))
+				require.Equal(t, []string{fmt.Sprint(s.user)}, db.Query(t, `SELECT p.user_id FROM profile p JOIN "user" u ON u.id = p.user_id WHERE email_verified_at IS NULL`))
+			}
+		})
+	}
+}
+
+// TestPurgeAsksAgain counts the round trips where the host has tables: the keys are asked for in the first.
+func TestPurgeAsksAgain(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)
-	ctx, st := t.Context(), db.Store
-	hash, err := st.HashPassword(ctx, "correct horse battery")
+	ctx := t.Context()
+	s := newPurgeScene(t, db)
+	count := new(counter)
+	st := newStore(t, db, newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = count; c.MaxConns = 1 }))
+	_, err := db.Pool.Exec(ctx, `CREATE TABLE note (id integer REFERENCES "user")`)
 	require.NoError(t, err)
-	u, err := st.CreateUser(ctx, soultribe.NewUser{Email: "idle@example.org", Hash: hash})
-	require.NoError(t, err)
-	keeper := db.User(t)
-	_, err = st.AddSlot(ctx, keeper.ID, soultribe.NewSlot{Start: soultribetest.Epoch, End: soultribetest.Epoch.Add(time.Hour), Timezone: "UTC"})
-	require.NoError(t, err)
-	_, err = db.Pool.Exec(ctx, `CREATE TABLE invoice (user_id integer CONSTRAINT invoice_user_fkey REFERENCES "user" (id))`)
-	require.NoError(t, err)
-	_, err = db.Pool.Exec(ctx, `INSERT INTO invoice VALUES ($1)`, u.ID)
-	require.NoError(t, err)
-	db.Clock.Advance(1000 * time.Hour)
-
-	refuse := func(st soultribe.Store) {
-		t.Helper()
-		purged, err := st.Purge(ctx, soultribe.PurgePolicy{Slots: time.Hour, Unverified: time.Hour})
-		require.Equal(t, soultribe.Purged{}, purged)
-		require.ErrorIs(t, err, soultribe.ErrInUse)
-		var inUse *soultribe.InUseError
-		require.ErrorAs(t, err, &inUse)
-		require.Equal(t, soultribe.InUseError{Schema: "public", Table: "invoice", Constraint: "invoice_user_fkey"}, *inUse)
-		var pg *pgconn.PgError
-		require.ErrorAs(t, err, &pg)
+	for _, dryRun := range []bool{true, false} {
+		count.reset()
+		s.policy.DryRun = dryRun
+		_, err := st.Purge(ctx, s.policy)
+		require.NoError(t, err)
+		require.Equal(t, 2, count.roundTrips, count.names)
 	}
-	refuse(st)
-	tx, err := db.Pool.Begin(ctx)
+	_, err = db.Pool.Exec(ctx, `DROP TABLE note`)
 	require.NoError(t, err)
-	require.NoError(t, st.WithTx(tx).MarkVerified(ctx, keeper.ID))
-	refuse(st.WithTx(tx))
-	_, err = st.WithTx(tx).User(ctx, u.ID) // the transaction goes on
+	count.reset()
+	_, err = st.Purge(ctx, s.policy)
 	require.NoError(t, err)
-	require.NoError(t, tx.Commit(ctx))
-	require.Equal(t, []string{"1"}, db.Query(t, `SELECT count(*) FROM availabilityslot`))
+	require.Equal(t, 1, count.roundTrips)
+}
 
-	purged, err := st.Purge(ctx, soultribe.PurgePolicy{Slots: time.Hour})
+// TestPurgeCannotSee has a role that may not read the host's table, or not all of its rows: nothing goes, and the
+// error says what is in the way.
+func TestPurgeCannotSee(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ctx := t.Context()
+	s := newPurgeScene(t, db)
+	role := "soultribe_purge_" + strings.ToLower(rand.Text()[:8])
+	_, err := db.Pool.Exec(ctx, `CREATE TABLE note (id integer CONSTRAINT note_user_fkey REFERENCES "user"); CREATE ROLE `+role+`;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON "user", profile, availabilityslot, emailverificationtoken, passwordresettoken, match, meetup TO `+role)
 	require.NoError(t, err)
-	require.Equal(t, soultribe.Purged{Slots: 1}, purged)
+	t.Cleanup(func() {
+		_, err := db.Pool.Exec(context.Background(), `DROP OWNED BY `+role+`; DROP ROLE `+role)
+		require.NoError(t, err)
+	})
+	_, err = db.Pool.Exec(ctx, `INSERT INTO note VALUES ($1)`, s.user)
+	require.NoError(t, err)
+	st := newStore(t, db, newPool(t, db.URL, func(c *pgxpool.Config) {
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SET ROLE `+role)
+			return err
+		}
+	}))
+	_, err = st.Purge(ctx, s.policy)
+	var pg *pgconn.PgError
+	require.ErrorAs(t, err, &pg)
+	require.Equal(t, "42501", pg.Code)
+	require.ErrorContains(t, err, "permission denied for table note")
+
+	_, err = db.Pool.Exec(ctx, `GRANT SELECT ON note TO `+role+`; ALTER TABLE note ENABLE ROW LEVEL SECURITY`)
+	require.NoError(t, err)
+	s.policy.Limit = 2
+	_, err = st.Purge(ctx, s.policy)
+	var inUse *soultribe.InUseError
+	require.ErrorAs(t, err, &inUse)
+	require.Equal(t, soultribe.InUseError{Schema: "public", Table: "note", Constraint: "note_user_fkey"}, *inUse)
+	require.Equal(t, []string{"4|2|2"}, db.Query(t, `SELECT (SELECT count(*) FROM "user"), (SELECT count(*) FROM availabilityslot), (SELECT count(*) FROM meetup)`))
+
+	_, err = db.Pool.Exec(ctx, `CREATE POLICY mine ON note USING (true)`)
+	require.NoError(t, err)
+	require.Equal(t, s.without, purgeAll(ctx, t, st, s.policy))
 }
 
 // TestPurgeUnverifiedInMatches keeps accounts with a match or a plaintext secret of another application.
@@ -302,7 +501,7 @@ func TestPurgeUnverifiedInMatches(t *testing.T) {
 	db.Clock.Advance(time.Microsecond)
 	purged, err = db.Store.Purge(ctx, policy)
 	require.NoError(t, err)
-	require.Equal(t, soultribe.Purged{Users: 1}, purged) // holder
+	require.Equal(t, soultribe.Purged{Users: 1, PasswordResets: 1}, purged) // holder's
 	require.Equal(t, []string{"2"}, db.Query(t, `SELECT count(*) FROM "user"`))
 }
 
