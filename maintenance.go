@@ -73,8 +73,8 @@ type MaintenanceStore interface {
 	// Settle cancels proposals whose start has come, and completes confirmed meetups that are over. A
 	// worker calls it every so often, while More, and notifies the people of what it returns.
 	Settle(ctx context.Context, policy SettlePolicy) (Settled, error)
-	// Purge removes what is not needed any more, the oldest first. Call it while More; a call that fails has
-	// removed nothing, and the next goes on where the last that did not fail ended.
+	// Purge removes what is not needed any more, the oldest first. Call it while More. A call removes all of its
+	// part or nothing, and the next one goes on from there, whatever became of it.
 	//
 	// An unverified account stays while it has a secret that still works, a match, a slot that the policy
 	// keeps, or anything in the host's tables: whatever its ON DELETE, a foreign key that refers to the account
@@ -303,8 +303,9 @@ func (r purgeRules) preview() statement {
 // exactRows is how many rows of a table Stats counts.
 const exactRows = 100_000
 
-// stats is one statement, and so one snapshot: rows of kind, status, number, and whether that is an estimate. It reads
-// no more than exactRows of any table, and one more tells that there are more.
+// stats is one statement, and so one snapshot: rows of kind, status, number, and whether that is an estimate. It counts
+// no more than exactRows, where one more tells that there are more: also for the planner, which would else think it
+// worth to compile a statement that looks as if it read whole tables, and that alone takes a second.
 //
 // large are the tables of more rows, by the planner's own estimate: the rows that a page had when the table was
 // analysed, and its size now. What is live or ahead in large ones is still counted, by an index.

@@ -1,9 +1,12 @@
 package soultribe_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -185,59 +188,152 @@ func TestManyPurge(t *testing.T) {
 	require.Equal(t, []string{"1"}, db.Query(t, `SELECT count(*) FROM profile`))
 }
 
-// TestPurgeRacesItsOwners has people use their accounts at the moment when these would be purged: what
-// they were told was stored is.
+// TestPurgeRacesItsOwners has people use their accounts, and the host refer to them, at the moment when these would
+// be purged: what they were told was stored is, and the others' accounts are gone.
 func TestPurgeRacesItsOwners(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)
-	const accounts, rounds = 12, 40
-	st := opened(t, db, accounts+2)
-	hash, err := st.HashPassword(t.Context(), "correct horse battery")
+	ctx := t.Context()
+	const accounts, purgers, rounds = 14, 3, 40
+	st := opened(t, db, accounts+purgers)
+	hash, err := st.HashPassword(ctx, otherPassword)
 	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, `CREATE TABLE note (owner integer CONSTRAINT note_owner_fkey REFERENCES "user" ON DELETE CASCADE)`)
+	require.NoError(t, err)
+	keeper := db.User(t).ID
+	uses := []func(u soultribe.User) error{
+		func(u soultribe.User) error {
+			start := db.Clock.Now().Add(time.Hour)
+			return failure(st.AddSlot(ctx, u.ID, soultribe.NewSlot{Start: start, End: start.Add(time.Hour), Timezone: "UTC"}))
+		},
+		func(u soultribe.User) error { return failure(st.IssueEmailVerification(ctx, u.ID)) },
+		func(u soultribe.User) error { return st.MarkVerified(ctx, u.ID) },
+		func(u soultribe.User) error {
+			if err := st.MarkVerified(ctx, u.ID); err != nil {
+				return err
+			}
+			return failure(st.RequestMatch(ctx, u.ID, keeper))
+		},
+		func(u soultribe.User) error {
+			_, issued, err := st.IssuePasswordReset(ctx, u.Email)
+			if err == nil && !issued {
+				return soultribe.ErrNotFound
+			}
+			return err
+		},
+		func(u soultribe.User) error {
+			_, err := db.Pool.Exec(ctx, `INSERT INTO note VALUES ($1)`, u.ID)
+			var pg *pgconn.PgError
+			if errors.As(err, &pg) && pg.ConstraintName == "note_owner_fkey" {
+				return soultribe.ErrNotFound
+			}
+			return err
+		},
+		// Who only logs in holds nothing.
+		func(u soultribe.User) error { return failure(st.Authenticate(ctx, u.Email, otherPassword)) },
+	}
+	logsIn := len(uses) - 1
 	var purged, kept int64
 	for round := range rounds {
-		ids := make([]soultribe.UserID, accounts)
-		for i := range ids {
-			u, err := st.CreateUser(t.Context(), soultribe.NewUser{Email: fmt.Sprintf("r%da%d@example.org", round, i), Hash: hash})
+		users := make([]soultribe.User, accounts)
+		for i := range users {
+			users[i], err = st.CreateUser(ctx, soultribe.NewUser{
+				Email: fmt.Sprintf("r%da%d@example.org", round, i), Hash: hash, Profile: &soultribe.NewProfile{DisplayName: "Idle"},
+			})
 			require.NoError(t, err)
-			ids[i] = u.ID
 		}
 		db.Clock.Advance(time.Hour)
-		start := db.Clock.Now().Add(time.Hour)
+		policy := soultribe.PurgePolicy{Tokens: time.Minute, Slots: time.Minute, Unverified: time.Minute, Limit: 1 + round%5}
 		used := make([]bool, accounts)
-		gone := make([]int64, 2)
-		counts := atOnce(accounts+2, func(i int) (err error) {
-			switch {
-			case i >= accounts:
-				p, err := st.Purge(t.Context(), soultribe.PurgePolicy{Unverified: time.Minute})
-				gone[i-accounts] = p.Users
+		gone := make([]int64, purgers)
+		counts := atOnce(accounts+purgers, func(i int) error {
+			if i < accounts {
+				err := uses[i%len(uses)](users[i])
+				used[i] = err == nil && i%len(uses) != logsIn
 				return err
-			case i%3 == 0:
-				_, err = st.AddSlot(t.Context(), ids[i], soultribe.NewSlot{Start: start, End: start.Add(time.Hour), Timezone: "UTC"})
-			case i%3 == 1:
-				_, err = st.IssueEmailVerification(t.Context(), ids[i])
-			default:
-				err = st.MarkVerified(t.Context(), ids[i])
 			}
-			used[i] = err == nil
-			return err
+			for more := true; more; {
+				p, err := st.Purge(ctx, policy)
+				if err != nil {
+					return err
+				}
+				more = p.More
+				gone[i-accounts] += p.Users
+			}
+			return nil
 		})
 		for code := range counts {
-			require.Contains(t, []string{"", "not_found"}, code)
+			require.Contains(t, []string{"", "not_found", "invalid_credentials"}, code)
+		}
+		// What the others had locked at the last look of each is left for the next.
+		all := purgeAll(ctx, t, st, policy).Users
+		for _, n := range gone {
+			all += n
 		}
 		var alive int64
-		for i, id := range ids {
-			_, err := st.User(t.Context(), id)
+		for i, u := range users {
+			_, err := st.Account(ctx, u.ID)
 			require.Equal(t, used[i], err == nil, "account %d of round %d was used: %t, and is there: %v", i, round, used[i], err)
 			if used[i] {
 				alive++
-				require.NoError(t, st.MarkVerified(t.Context(), id)) // out of the way of later rounds
 			}
 		}
-		require.EqualValues(t, accounts, gone[0]+gone[1]+alive)
-		purged, kept = purged+gone[0]+gone[1], kept+alive
+		require.EqualValues(t, accounts, all+alive)
+		purged, kept = purged+all, kept+alive
+		lost := fmt.Sprintf(`SELECT u.id FROM "user" u WHERE u.email LIKE 'r%da%%' AND u.email_verified_at IS NULL
+			AND NOT EXISTS (SELECT FROM availabilityslot o WHERE o.user_id = u.id) AND NOT EXISTS (SELECT FROM emailverificationtoken o WHERE o.user_id = u.id)
+			AND NOT EXISTS (SELECT FROM passwordresettoken o WHERE o.user_id = u.id) AND NOT EXISTS (SELECT FROM note o WHERE o.owner = u.id)`, round)
+		require.Empty(t, db.Query(t, lost), "accounts that hold nothing, or no longer what their owners were told")
+		for _, u := range users {
+			if err := st.MarkVerified(ctx, u.ID); !errors.Is(err, soultribe.ErrNotFound) { // out of the way of later rounds
+				require.NoError(t, err)
+			}
+		}
 	}
 	t.Logf("%d accounts purged, %d used in time", purged, kept)
+	require.Positive(t, purged)
+	require.Positive(t, kept)
+}
+
+// TestPurgeGoesOn has a call end while it waits in the middle of its work, and another one begin.
+func TestPurgeGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(t *testing.T, db *soultribetest.DB, cancel func()) string{
+		"cancelled": func(_ *testing.T, _ *soultribetest.DB, cancel func()) string { cancel(); return "canceled" },
+		"disconnected": func(t *testing.T, db *soultribetest.DB, _ func()) string {
+			t.Helper()
+			require.Equal(t, []string{"true"}, db.Query(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`))
+			return "internal"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			s := newPurgeScene(t, db)
+			s.policy.Limit = 10
+			// Another client has locked a secret of an account that goes.
+			tx, err := db.Pool.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), `SELECT FROM emailverificationtoken WHERE id = $1 FOR UPDATE`, s.token)
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			result := make(chan error, 1)
+			go func() { result <- failure(db.Store.Purge(ctx, s.policy)) }()
+			waitForBlocked(t, db)
+			code := end(t, db, cancel)
+			err = <-result
+			require.Equal(t, code, soultribe.Code(err), "%v", err)
+			// The server, too, has given up what the client did, before it could go on.
+			for blocked := "1"; blocked != "0"; {
+				blocked = db.Query(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`)[0]
+			}
+			require.NoError(t, tx.Rollback(t.Context()))
+			require.Equal(t, s.whole, purgeAll(t.Context(), t, db.Store, s.policy))
+			require.Equal(t, []string{"2|1"}, db.Query(t, `SELECT count(*), count(DISTINCT m.id) FROM "user", match m`))
+		})
+	}
 }
 
 // purgeScene has two of each kind of row that Purge removes, of which the host may refer to the first.
@@ -505,6 +601,152 @@ func TestPurgeUnverifiedInMatches(t *testing.T) {
 	require.Equal(t, []string{"2"}, db.Query(t, `SELECT count(*) FROM "user"`))
 }
 
+// TestStatsEstimates has tables that the planner takes for a thousand times as large as they are, as if so many more
+// rows had been sampled.
+func TestStatsEstimates(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ctx := t.Context()
+	_, err := db.Pool.Exec(ctx, `
+		ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap; ALTER TABLE meetup DISABLE TRIGGER USER;
+		ALTER TABLE "user" SET (autovacuum_enabled = false); ALTER TABLE availabilityslot SET (autovacuum_enabled = false);
+		ALTER TABLE match SET (autovacuum_enabled = false); ALTER TABLE meetup SET (autovacuum_enabled = false)`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO "user" (id, email, password_hash, created_at, email_verified_at)
+		SELECT i, i || '@example.org', '', timestamp '2026-01-01', CASE WHEN i % 4 > 0 THEN timestamp '2026-01-01' + i * interval '1 minute' END FROM generate_series(1, 2000) i`)
+	require.NoError(t, err)
+	// One in five is over, and of the others some are under way.
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+		SELECT i, s, s + interval '1 hour', s, s + interval '1 hour', 'UTC', s, s
+		FROM (SELECT i, $1::timestamp + (i - 400) * interval '1 minute' - interval '1 hour' AS s FROM generate_series(1, 2000) i) x`, db.Clock.Now())
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO match (id, user1_id, user2_id, status, created_at, updated_at)
+		SELECT i, i, i + 1, CASE WHEN i <= 30 THEN 'pending' WHEN i <= 230 THEN 'rejected' ELSE 'accepted' END, timestamp '2026-01-01', timestamp '2026-01-01'
+		FROM generate_series(1, 1000) i`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO meetup (match_id, scheduled_time, status, created_at, updated_at)
+		SELECT i, timestamp '2026-01-01', CASE WHEN i <= 2 THEN 'proposed' WHEN i <= 5 THEN 'confirmed' WHEN i <= 105 THEN 'canceled' ELSE 'completed' END, timestamp '2026-01-01', timestamp '2026-01-01'
+		FROM generate_series(1, 1000) i`)
+	require.NoError(t, err)
+	stats := func(st soultribe.Store) soultribe.Stats {
+		t.Helper()
+		s, err := st.Stats(ctx)
+		require.NoError(t, err)
+		require.Positive(t, s.DatabaseBytes)
+		s.DatabaseBytes = 0
+		return s
+	}
+	exact := soultribe.Stats{
+		Users: 2000, Verified: 1500, SlotsAhead: 1600,
+		Matches: map[soultribe.MatchStatus]int64{"pending": 30, "rejected": 200, "accepted": 770},
+		Meetups: map[soultribe.MeetupStatus]int64{"proposed": 2, "confirmed": 3, "canceled": 100, "completed": 895},
+	}
+	require.Equal(t, exact, stats(db.Store))
+	_, err = db.Pool.Exec(ctx, `ANALYZE`)
+	require.NoError(t, err)
+	require.Equal(t, exact, stats(db.Store))
+	enlarge := `UPDATE pg_class SET reltuples = reltuples * 1000 WHERE oid IN ('"user"'::regclass, 'availabilityslot'::regclass, 'match'::regclass, 'meetup'::regclass)`
+	_, err = db.Pool.Exec(ctx, enlarge)
+	require.NoError(t, err)
+
+	// What is live or ahead is counted still, as it is few.
+	require.Equal(t, soultribe.Stats{
+		Users: 2_000_000, Verified: 1_500_000, SlotsAhead: 1600, Estimated: true,
+		Matches: map[soultribe.MatchStatus]int64{"pending": 30, "rejected": 200_000, "accepted": 770_000},
+		Meetups: map[soultribe.MeetupStatus]int64{"proposed": 2, "confirmed": 3, "canceled": 100_000, "completed": 895_000},
+	}, stats(db.Store))
+	// None is none, whatever the sample had.
+	_, err = db.Pool.Exec(ctx, `UPDATE match SET status = 'accepted' WHERE status = 'pending'; UPDATE meetup SET status = 'cancelled' WHERE status IN ('proposed', 'confirmed')`)
+	require.NoError(t, err)
+	got := stats(db.Store)
+	require.NotContains(t, got.Matches, soultribe.MatchPending)
+	require.NotContains(t, got.Meetups, soultribe.MeetupProposed)
+	require.NotContains(t, got.Meetups, soultribe.MeetupConfirmed)
+	// A table that grew is estimated by its size now.
+	_, err = db.Pool.Exec(ctx, `INSERT INTO "user" (id, email, password_hash, created_at) SELECT i + 2000, i || '@example.com', '', timestamp '2026-01-01' FROM generate_series(1, 2000) i`)
+	require.NoError(t, err)
+	require.InEpsilon(t, 4_000_000, stats(db.Store).Users, 0.1)
+
+	// A role that row security keeps from the statistics counts what it sees.
+	role := "soultribe_stats_" + strings.ToLower(rand.Text()[:8])
+	_, err = db.Pool.Exec(ctx, `CREATE ROLE `+role+`; GRANT SELECT ON "user", availabilityslot, match, meetup TO `+role+`;
+		ALTER TABLE "user" ENABLE ROW LEVEL SECURITY; CREATE POLICY early ON "user" FOR SELECT USING (id <= 500)`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := db.Pool.Exec(context.Background(), `DROP OWNED BY `+role+`; DROP ROLE `+role)
+		require.NoError(t, err)
+	})
+	got = stats(newStore(t, db, newPool(t, db.URL, func(c *pgxpool.Config) {
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SET ROLE `+role)
+			return err
+		}
+	})))
+	require.EqualValues(t, 500, got.Users)
+	require.EqualValues(t, 375, got.Verified)
+	require.True(t, got.Estimated) // the others are
+}
+
+// TestStatsLarge has more rows than Stats counts. It reads no more of them than it may, but where it has nothing to
+// estimate them by.
+func TestStatsLarge(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	ctx := t.Context()
+	_, err := db.Pool.Exec(ctx, `
+		ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap; ALTER TABLE availabilityslot SET (autovacuum_enabled = false);
+		DROP INDEX availabilityslot_group_start_idx, availabilityslot_user_start_idx`)
+	require.NoError(t, err)
+	owner := db.User(t).ID
+	const slots = 240_000
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+		SELECT $2, s, s + interval '1 hour', s, s + interval '1 hour', 'UTC', s, s
+		FROM (SELECT i, $1::timestamp + (i - 80000) * interval '1 minute' - interval '1 hour' AS s FROM generate_series(1, 240000) i ORDER BY i % 1009) x`, db.Clock.Now(), owner)
+	require.NoError(t, err)
+	read := func() (s soultribe.Stats, rows int64) {
+		t.Helper()
+		tx, err := newPool(t, db.URL).Begin(ctx) // in a session that has read nothing
+		require.NoError(t, err)
+		defer func() { require.NoError(t, tx.Rollback(ctx)) }()
+		s, err = db.Store.WithTx(tx).Stats(ctx)
+		require.NoError(t, err)
+		require.NoError(t, tx.QueryRow(ctx, `SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'availabilityslot'`).Scan(&rows))
+		return s, rows
+	}
+	const ahead = 160_000
+	s, _ := read()
+	require.EqualValues(t, ahead, s.SlotsAhead)
+	require.False(t, s.Estimated)
+	require.EqualValues(t, 1, s.Users)
+
+	// Until no snapshot of the server's own has it see what another could not.
+	for visible := ""; visible != "true"; {
+		_, err = db.Pool.Exec(ctx, `VACUUM ANALYZE availabilityslot`)
+		require.NoError(t, err)
+		visible = db.Query(t, `SELECT relallvisible = relpages FROM pg_class WHERE oid = 'availabilityslot'::regclass`)[0]
+	}
+	s, rows := read()
+	require.InDelta(t, ahead, s.SlotsAhead, slots/100)
+	require.True(t, s.Estimated)
+	require.Zero(t, rows, "rows read one after the other")
+	require.EqualValues(t, 1, s.Users)
+	// It is counted again when that many are ahead.
+	db.Clock.Advance((ahead - 100_000) * time.Minute)
+	s, _ = read()
+	require.EqualValues(t, 100_000, s.SlotsAhead)
+	require.False(t, s.Estimated)
+	db.Clock.Advance(-time.Minute)
+	s, _ = read()
+	require.InDelta(t, 100_001, s.SlotsAhead, slots/100)
+	require.Greater(t, s.SlotsAhead, int64(100_000))
+	require.True(t, s.Estimated)
+}
+
 // TestReady has databases that the library cannot work with.
 func TestReady(t *testing.T) {
 	t.Parallel()
@@ -582,4 +824,237 @@ func TestReadOnly(t *testing.T) {
 	var pg *pgconn.PgError
 	require.ErrorAs(t, err, &pg)
 	require.Equal(t, "25006", pg.Code)
+}
+
+// heldRow is what random rows have in common: an id, and whether a table of the host's refers to it.
+type heldRow struct {
+	id       int
+	referred bool
+}
+
+// TestPurgeRandom purges random rows, of ages at the very edges, under random policies. What is left is what a plain
+// reading of the rules says, and what went is what the preview counted. It prints the seed of a failure.
+func TestPurgeRandom(t *testing.T) {
+	t.Parallel()
+	for _, host := range []bool{false, true} {
+		t.Run(fmt.Sprintf("host %t", host), func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			// Rows that overlap, and bookings, are not what this is about.
+			_, err := db.Pool.Exec(t.Context(), `ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap;
+				ALTER TABLE meetup DISABLE TRIGGER USER`)
+			require.NoError(t, err)
+			if host {
+				_, err := db.Pool.Exec(t.Context(), `
+					CREATE TABLE note_user (id integer REFERENCES "user" ON DELETE CASCADE);
+					CREATE TABLE note_availabilityslot (id integer REFERENCES availabilityslot);
+					CREATE TABLE note_emailverificationtoken (id integer REFERENCES emailverificationtoken ON DELETE RESTRICT);
+					CREATE TABLE note_meetup (id integer REFERENCES meetup DEFERRABLE INITIALLY DEFERRED)`)
+				require.NoError(t, err)
+			}
+			var sum soultribe.Purged
+			for seed := range uint64(60) {
+				r := randomRows{T: t, db: db, rand: mathrand.New(mathrand.NewPCG(seed, 0)), host: host, now: soultribetest.Epoch}
+				r.make()
+				db.Clock.Set(r.now)
+				left := r.left()
+				sum = addPurged(sum, purgeAll(t.Context(), t, db.Store, r.policy))
+				for table, want := range left {
+					lines := []string{}
+					for _, id := range want {
+						lines = append(lines, fmt.Sprint(id))
+					}
+					require.ElementsMatch(t, lines, db.Query(t, `SELECT id FROM `+table), "%s of seed %d, policy %+v", table, seed, r.policy)
+				}
+			}
+			t.Logf("purged %+v", sum)
+			for _, n := range []int64{sum.Users, sum.EmailVerifications, sum.PasswordResets, sum.Slots, sum.Meetups} {
+				require.Positive(t, n)
+			}
+		})
+	}
+}
+
+// randomRows are the rows of a few accounts, half of which nobody verified.
+type randomRows struct {
+	*testing.T
+	db     *soultribetest.DB
+	rand   *mathrand.Rand
+	host   bool
+	now    time.Time
+	policy soultribe.PurgePolicy
+
+	accounts []randomAccount
+	tokens   map[string][]randomToken
+	slots    []randomSlot
+	matches  [][2]int
+	meetups  []randomMeetup
+}
+
+type (
+	randomAccount struct {
+		heldRow
+		verified bool
+		created  time.Time
+	}
+	randomToken struct {
+		heldRow
+		user    int
+		used    *time.Time
+		expires time.Time
+	}
+	randomSlot struct {
+		heldRow
+		user int
+		end  time.Time
+	}
+	randomMeetup struct {
+		heldRow
+		status       string
+		end, updated time.Time
+		infinite     bool
+	}
+)
+
+// age is none, or some hours.
+func (r *randomRows) age() time.Duration {
+	return time.Duration(r.rand.IntN(4)) * 10 * time.Hour
+}
+
+// at is a time about which a cutoff may be wrong: at, just before or just after it, or now.
+func (r *randomRows) at(age time.Duration) time.Time {
+	if r.rand.IntN(2) == 0 {
+		age = []time.Duration{0, -time.Hour, 2 * age, 100 * time.Hour}[r.rand.IntN(4)]
+	}
+	return r.now.Add(-age + time.Duration(r.rand.IntN(3)-1)*time.Microsecond)
+}
+
+func (r *randomRows) insert(sql string, args ...any) (id int) {
+	r.Helper()
+	require.NoError(r, r.db.Pool.QueryRow(r.Context(), sql+` RETURNING id`, args...).Scan(&id))
+	return id
+}
+
+// held has the host refer to a row now and then.
+func (r *randomRows) held(table string, id int) heldRow {
+	r.Helper()
+	row := heldRow{id, r.host && r.rand.IntN(4) == 0}
+	if row.referred {
+		_, err := r.db.Pool.Exec(r.Context(), `INSERT INTO note_`+strings.Trim(table, `"`)+` VALUES ($1)`, id)
+		require.NoError(r, err)
+	}
+	return row
+}
+
+func (r *randomRows) make() {
+	r.Helper()
+	_, err := r.db.Pool.Exec(r.Context(), `TRUNCATE "user" CASCADE`)
+	require.NoError(r, err)
+	r.policy = soultribe.PurgePolicy{Tokens: r.age(), Slots: r.age(), Meetups: r.age(), Unverified: r.age(), Limit: 1 + r.rand.IntN(4)}
+	for i := range 8 {
+		a := randomAccount{verified: r.rand.IntN(3) == 0, created: r.at(r.policy.Unverified)}
+		a.heldRow = r.held("user", r.insert(`INSERT INTO "user" (email, password_hash, created_at, email_verified_at) VALUES ($1, '', $2::timestamp, CASE WHEN $3::boolean THEN $2::timestamp END)`,
+			fmt.Sprintf("%d@example.org", i), a.created, a.verified))
+		r.accounts = append(r.accounts, a)
+	}
+	anyone := func() int { return r.accounts[r.rand.IntN(len(r.accounts))].id }
+	r.tokens = map[string][]randomToken{}
+	for _, table := range []string{"emailverificationtoken", "passwordresettoken"} {
+		for i := range 5 {
+			token := randomToken{user: anyone(), expires: r.at(r.policy.Tokens)}
+			if r.rand.IntN(2) == 0 {
+				used := r.at(r.policy.Tokens)
+				token.used = &used
+			}
+			token.id = r.insert(`INSERT INTO `+table+` (user_id, token, created_at, expires_at, used_at) VALUES ($1, $2, $3::timestamp, $3::timestamp, $4)`, token.user, fmt.Sprint(i), token.expires, token.used)
+			if table == "emailverificationtoken" {
+				token.heldRow = r.held(table, token.id)
+			}
+			r.tokens[table] = append(r.tokens[table], token)
+		}
+	}
+	for range 5 {
+		s := randomSlot{user: anyone(), end: r.at(r.policy.Slots)}
+		s.heldRow = r.held("availabilityslot", r.insert(`INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			VALUES ($1, $2::timestamp, $3::timestamp, $2::timestamp, $3::timestamp, 'UTC', $2::timestamp, $2::timestamp)`, s.user, s.end.Add(-time.Hour), s.end))
+		r.slots = append(r.slots, s)
+	}
+	for i := range 4 {
+		one, other := r.accounts[i].id, r.accounts[7-i].id
+		match := r.insert(`INSERT INTO match (user1_id, user2_id, status, created_at, updated_at) VALUES ($1, $2, 'accepted', $3::timestamp, $3::timestamp)`, one, other, r.now)
+		if r.rand.IntN(2) == 0 {
+			_, err := r.db.Pool.Exec(r.Context(), `DELETE FROM match WHERE id = $1`, match)
+			require.NoError(r, err)
+			continue
+		}
+		r.matches = append(r.matches, [2]int{one, other})
+		// One of a match may be live.
+		statuses := []string{"completed", "cancelled", "completed", "cancelled", "canceled", "suggested", "proposed", "confirmed"}
+		for range 2 {
+			m := randomMeetup{status: statuses[r.rand.IntN(len(statuses))], end: r.at(r.policy.Meetups), updated: r.at(r.policy.Meetups), infinite: r.rand.IntN(8) == 0}
+			if m.status == "proposed" || m.status == "confirmed" {
+				statuses = statuses[:6]
+			}
+			seconds := []int{0, 900, 3600, 86400}[r.rand.IntN(4)] // 0 is NULL, an hour
+			start := "infinity"
+			if !m.infinite {
+				start = m.end.Add(-time.Duration(cmp.Or(seconds, 3600)) * time.Second).Format("2006-01-02 15:04:05.999999")
+			}
+			m.heldRow = r.held("meetup", r.insert(`INSERT INTO meetup (match_id, scheduled_time, duration_seconds, status, created_at, updated_at)
+				VALUES ($1, $2::text::timestamp, nullif($3::integer, 0), $4, $5::timestamp, $5::timestamp)`, match, start, seconds, m.status, m.updated))
+			r.meetups = append(r.meetups, m)
+		}
+	}
+}
+
+// left are the ids of what must be left in each table.
+func (r *randomRows) left() map[string][]int {
+	over := func(at time.Time, age time.Duration) bool { return age != 0 && at.Before(r.now.Add(-age)) }
+	left := map[string][]int{}
+	holds := map[int]bool{} // accounts that hold something
+	owned := map[string]map[int]int{"emailverificationtoken": {}, "passwordresettoken": {}, "availabilityslot": {}}
+	for table, tokens := range r.tokens {
+		for _, token := range tokens {
+			done := token.expires
+			if token.used != nil && token.used.Before(done) {
+				done = *token.used
+			}
+			if token.referred || token.used == nil && token.expires.After(r.now) {
+				holds[token.user] = true
+			}
+			if token.referred || !over(done, r.policy.Tokens) {
+				owned[table][token.id] = token.user
+			}
+		}
+	}
+	for _, s := range r.slots {
+		if s.referred || !over(s.end, r.policy.Slots) {
+			holds[s.user] = true
+			owned["availabilityslot"][s.id] = s.user
+		}
+	}
+	for _, m := range r.matches {
+		holds[m[0]], holds[m[1]] = true, true
+	}
+	stays := map[int]bool{}
+	for _, a := range r.accounts {
+		if stays[a.id] = a.verified || a.referred || holds[a.id] || !over(a.created, r.policy.Unverified); stays[a.id] {
+			left[`"user"`] = append(left[`"user"`], a.id)
+		}
+	}
+	for table, rows := range owned {
+		left[table] = []int{}
+		for id, user := range rows {
+			if stays[user] {
+				left[table] = append(left[table], id)
+			}
+		}
+	}
+	for _, m := range r.meetups {
+		ended := m.status == "completed" || m.status == "cancelled"
+		if m.referred || !ended || m.infinite || !over(m.end, r.policy.Meetups) || !over(m.updated, r.policy.Meetups) {
+			left["meetup"] = append(left["meetup"], m.id)
+		}
+	}
+	return left
 }
