@@ -39,7 +39,10 @@ type PurgePolicy struct {
 	Slots      time.Duration // slots that ended so long ago
 	Meetups    time.Duration // meetups that were completed or cancelled, and took or would have taken place, so long ago
 	Unverified time.Duration // accounts made so long ago, never verified, that hold nothing but a profile; see Purge
-	Limit      int           // at most so many rows of each kind a call: 1 to 10,000; 0 means 1,000
+	// Limit is how many rows of each kind a call removes at most: 1 to 10,000; 0 means 1,000. Accounts and secrets
+	// are looked for from the oldest on, and where fewer are left through all of them, so that a large limit is
+	// less work for a backlog.
+	Limit int
 	// DryRun counts what repeated calls with the same policy and clock would remove in all. It removes and
 	// locks nothing, needs no right to write, and reads the tables whole: Limit plays no part, and More is false.
 	DryRun bool
@@ -83,13 +86,13 @@ type MaintenanceStore interface {
 	// where there are any the call is two round trips. It returns an *InUseError (ErrInUse) where a row refers
 	// to what would go that the role cannot see, by row security, or that is committed while Purge runs.
 	Purge(ctx context.Context, policy PurgePolicy) (Purged, error)
-	// Stats counts what is stored, in time that does not grow with it. Tables of up to 100,000 rows are counted, and
-	// of larger ones up to 100,000 pending matches, live meetups and slots ahead. All else is estimated from what
-	// ANALYZE found, and Estimated is true: the number of rows by the size that the table has now, the part of it that is verified or of a
-	// status by a sample of 30,000 rows. Right after ANALYZE that is within a hundredth of the table's rows; a
-	// status that fewer rows than one in some thousands have may be missing. Then it lags: autovacuum analyses a table again
-	// when a tenth of it has changed, unless it is set otherwise. A large table that was never analysed, or
-	// whose statistics the role may not see, is counted.
+	// Stats counts what is stored, in time that does not grow with it. Tables of up to 100,000 rows are counted,
+	// and of larger ones up to 100,000 slots ahead, pending matches and live meetups. All else is estimated from what
+	// ANALYZE found, and Estimated is true: how many rows there are, by the size of the table now, and how many of
+	// them are verified, ahead or of a status, by a sample. Right after ANALYZE that is right to about a hundredth
+	// of the table's rows, and misses a status that fewer than one row in some thousands has. Then it lags:
+	// autovacuum analyses a table again when a tenth of it has changed, unless it is set otherwise. A large table
+	// that was never analysed, or of which row security hides the statistics, is counted.
 	Stats(ctx context.Context) (Stats, error)
 	// Ready returns nil if the database answers and its schema is the one of SchemaVersion, or a
 	// *SchemaError (ErrSchema).
@@ -164,27 +167,28 @@ func newPurgeStatements(t tables, made string, keys []hostKey) purgeStatements {
 	accounts := squirrel.Select("x.id").From(t.user + " x")
 	return purgeStatements{
 		made: made,
-		// To compile for the CPU, which the planner thinks worth it, takes several times as long as what is compiled.
+		// The planner takes the look at each account for so much that it would compile it (JIT), which takes longer
+		// than to run it. In a caller's transaction that stays off until its end.
 		keys: compile("PurgeKeys", squirrel.Select("set_config('soultribe.keys', k.made, true)", "k.list").From("keys k").Where("set_config('jit', 'off', true) = 'off'"),
 			with{"keys", hostKeys()}),
 		// Accounts are locked in a statement of its own, before the one that removes them: only a statement
 		// that begins with the account locked sees all that its owner did. A setting, which ends with the
 		// transaction, hands over the ids in one round trip.
 		hold: compile("PurgeHold", squirrel.Select("set_config('soultribe.idle', coalesce(string_agg(old.id::text, ','), ''), true)").From("old"),
-			with{"old", accounts.Where(r.account("x", "$1", "$2", "$3")).Where("current_setting('soultribe.keys') = $5::text").
+			with{"old", accounts.Where(r.account("$1", "$2", "$3")).Where("current_setting('soultribe.keys') = $5::text").
 				OrderBy("x.id").Suffix("LIMIT $4::bigint FOR UPDATE SKIP LOCKED")}),
 		// From the leaves to the root, whatever the foreign keys cascade.
 		users: compile("PurgeUsers", squirrel.Select("(SELECT count(*) FROM users)", "(SELECT count(*) FROM verifications)", "(SELECT count(*) FROM resets)", "(SELECT count(*) FROM slots)"),
-			with{"old", accounts.Where("x.id = ANY(string_to_array(current_setting('soultribe.idle'), ',')::bigint[])").Where(r.account("x", "$1", "$2", "$3"))},
+			with{"old", accounts.Where("x.id = ANY(string_to_array(current_setting('soultribe.idle'), ',')::bigint[])").Where(r.account("$1", "$2", "$3"))},
 			with{"verifications", theirs(t.verification).Suffix("RETURNING id")},
 			with{"resets", theirs(t.reset).Suffix("RETURNING id")},
 			with{"slots", theirs(t.slot).Suffix("RETURNING id")},
 			with{"profiles", theirs(t.profile)},
 			with{"users", squirrel.Delete(t.user).Where("id IN (SELECT old.id FROM old)").Suffix("RETURNING id")}),
-		verifications: oldest("PurgeVerifications", t.verification, r.token("x", "emailverificationtoken", "$1"), "x.id"),
-		resets:        oldest("PurgeResets", t.reset, r.token("x", "passwordresettoken", "$1"), "x.id"),
+		verifications: oldest("PurgeVerifications", t.verification, r.token("emailverificationtoken", "$1"), "x.id"),
+		resets:        oldest("PurgeResets", t.reset, r.token("passwordresettoken", "$1"), "x.id"),
 		slots:         oldest("PurgeSlots", t.slot, r.slot("x", "$1"), "x.start_dt_utc"),
-		meetups:       oldest("PurgeMeetups", t.meetup, r.meetup("x", "$1"), "x.scheduled_time"),
+		meetups:       oldest("PurgeMeetups", t.meetup, r.meetup("$1"), "x.scheduled_time"),
 		preview:       r.preview(),
 	}
 }
@@ -226,8 +230,8 @@ func hostKeys() squirrel.SelectBuilder {
 		Where("r.relname IN ('user', 'profile', 'availabilityslot', 'emailverificationtoken', 'passwordresettoken', 'meetup')")
 }
 
-// purgeRules are the conditions under which a row x may go, for the run and the preview alike. The other arguments
-// are parameters; nothing is before NULL.
+// purgeRules are the conditions under which a row x may go, for the run and the preview alike. Their arguments are
+// parameters; nothing is before NULL.
 type purgeRules struct {
 	t    tables
 	keys []hostKey
@@ -250,8 +254,8 @@ func (r purgeRules) referred(joint, x, table string, anyKey bool) string {
 	return b.String()
 }
 
-func (r purgeRules) token(x, table, before string) string {
-	return "(least(" + x + ".used_at, " + x + ".expires_at) < " + before + "::timestamp" + r.referred(" AND NOT ", x, table, false) + ")"
+func (r purgeRules) token(table, before string) string {
+	return "(least(x.used_at, x.expires_at) < " + before + "::timestamp" + r.referred(" AND NOT ", "x", table, false) + ")"
 }
 
 // slot compares the start too, which an index finds.
@@ -261,27 +265,27 @@ func (r purgeRules) slot(x, before string) string {
 }
 
 // meetup compares the start too, which an index finds.
-func (r purgeRules) meetup(x, before string) string {
-	end := "(least(" + x + ".scheduled_time, timestamp '9999-12-31') + (coalesce(" + x + ".duration_seconds, 3600) * interval '1 second'))"
-	return "(" + x + ".status IN ('completed', 'cancelled') AND " + x + ".scheduled_time < " + before + "::timestamp AND " + end + " < " + before + "::timestamp" +
-		" AND " + x + ".updated_at < " + before + "::timestamp" + r.referred(" AND NOT ", x, "meetup", false) + ")"
+func (r purgeRules) meetup(before string) string {
+	const end = "(least(x.scheduled_time, timestamp '9999-12-31') + (coalesce(x.duration_seconds, 3600) * interval '1 second'))"
+	return "(x.status IN ('completed', 'cancelled') AND x.scheduled_time < " + before + "::timestamp AND " + end + " < " + before + "::timestamp" +
+		" AND x.updated_at < " + before + "::timestamp" + r.referred(" AND NOT ", "x", "meetup", false) + ")"
 }
 
 // account says that x holds nothing. What would be removed from it anyway is nothing, so that it makes no difference
 // which goes first.
-func (r purgeRules) account(x, before, now, slots string) string {
+func (r purgeRules) account(before, now, slots string) string {
 	// OFFSET has each account looked up by an index, where a join would read whole tables for every batch.
 	none := func(table, condition string) string {
 		return " AND NOT EXISTS (SELECT FROM " + table + " o WHERE " + condition + " OFFSET 0)"
 	}
-	theirs := "o.user_id = " + x + ".id AND "
+	const theirs = "o.user_id = x.id AND "
 	kept := func(table string) string {
-		return "(o.used_at IS NULL AND o.expires_at > " + now + "::timestamp" + r.referred(" OR ", "o", table, false) + ")"
+		return theirs + "(o.used_at IS NULL AND o.expires_at > " + now + "::timestamp" + r.referred(" OR ", "o", table, false) + ")"
 	}
-	return "(" + x + ".email_verified_at IS NULL AND " + x + ".created_at < " + before + "::timestamp" + r.referred(" AND NOT ", x, "user", true) +
-		none(r.t.verification, theirs+kept("emailverificationtoken")) + none(r.t.reset, theirs+kept("passwordresettoken")) +
+	return "(x.email_verified_at IS NULL AND x.created_at < " + before + "::timestamp" + r.referred(" AND NOT ", "x", "user", true) +
+		none(r.t.verification, kept("emailverificationtoken")) + none(r.t.reset, kept("passwordresettoken")) +
 		none(r.t.slot, theirs+r.slot("o", slots)+" IS NOT TRUE") + none(r.t.profile, theirs+"(false"+r.referred(" OR ", "o", "profile", true)+")") +
-		none(r.t.match, "o.user1_id = "+x+".id") + none(r.t.match, "o.user2_id = "+x+".id") + ")"
+		none(r.t.match, "o.user1_id = x.id") + none(r.t.match, "o.user2_id = x.id") + ")"
 }
 
 // preview is one statement, and so one snapshot.
@@ -291,13 +295,13 @@ func (r purgeRules) preview() statement {
 	}
 	theirs := func(condition string) string { return condition + " OR x.user_id IN (SELECT idle.id FROM idle)" }
 	return compile("PurgePreview", squirrel.Select("k.made", "k.list",
-		count(r.t.verification, theirs(r.token("x", "emailverificationtoken", "$2"))),
-		count(r.t.reset, theirs(r.token("x", "passwordresettoken", "$2"))),
-		count(r.t.slot, theirs(r.slot("x", "$3"))),
-		count(r.t.meetup, r.meetup("x", "$4")),
+		count(r.t.verification, theirs(r.token("emailverificationtoken", "$2"))),
+		count(r.t.reset, theirs(r.token("passwordresettoken", "$2"))),
+		count(r.t.slot, r.slot("x", "$3")), // those of accounts that go, too
+		count(r.t.meetup, r.meetup("$4")),
 		count("idle", "true")).From("keys k"),
 		with{"keys", hostKeys()},
-		with{"idle", squirrel.Select("x.id").From(r.t.user + " x").Where(r.account("x", "$5", "$6", "$3"))})
+		with{"idle", squirrel.Select("x.id").From(r.t.user + " x").Where(r.account("$5", "$6", "$3"))})
 }
 
 // exactRows is how many rows of a table Stats counts.

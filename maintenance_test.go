@@ -298,12 +298,11 @@ func TestPurgeRacesItsOwners(t *testing.T) {
 // TestPurgeGoesOn has a call end while it waits in the middle of its work, and another one begin.
 func TestPurgeGoesOn(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(t *testing.T, db *soultribetest.DB, cancel func()) string{
-		"cancelled": func(_ *testing.T, _ *soultribetest.DB, cancel func()) string { cancel(); return "canceled" },
-		"disconnected": func(t *testing.T, db *soultribetest.DB, _ func()) string {
+	for name, end := range map[string]func(t *testing.T, db *soultribetest.DB, pid string, cancel func()) string{
+		"cancelled": func(_ *testing.T, _ *soultribetest.DB, _ string, cancel func()) string { cancel(); return "canceled" },
+		"disconnected": func(t *testing.T, db *soultribetest.DB, pid string, _ func()) string {
 			t.Helper()
-			require.Equal(t, []string{"true"}, db.Query(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-				WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`))
+			require.Equal(t, []string{"true"}, db.Query(t, `SELECT pg_terminate_backend($1::text::integer)`, pid))
 			return "internal"
 		},
 	} {
@@ -322,12 +321,14 @@ func TestPurgeGoesOn(t *testing.T) {
 			result := make(chan error, 1)
 			go func() { result <- failure(db.Store.Purge(ctx, s.policy)) }()
 			waitForBlocked(t, db)
-			code := end(t, db, cancel)
+			pids := db.Query(t, `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`)
+			require.Len(t, pids, 1)
+			code := end(t, db, pids[0], cancel)
 			err = <-result
 			require.Equal(t, code, soultribe.Code(err), "%v", err)
-			// The server, too, has given up what the client did, before it could go on.
-			for blocked := "1"; blocked != "0"; {
-				blocked = db.Query(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`)[0]
+			// The server, too, has given up what the client did, and before it could go on.
+			for len(pids) > 0 {
+				pids = db.Query(t, `SELECT pid FROM pg_stat_activity WHERE pid = $1::text::integer`, pids[0])
 			}
 			require.NoError(t, tx.Rollback(t.Context()))
 			require.Equal(t, s.whole, purgeAll(t.Context(), t, db.Store, s.policy))
