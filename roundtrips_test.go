@@ -216,9 +216,14 @@ func TestRoundTrips(t *testing.T) {
 		}},
 
 		{"Settle", 1, 1, func() error { _, err := st.Settle(ctx, soultribe.SettlePolicy{}); return err }},
-		// A statement for each kind, of which none must wait for another call, and the lock on the accounts.
-		{"Purge", 1, 6, func() error {
+		// The host's foreign keys, a statement for each kind, of which none must wait for another call, and the lock
+		// on the accounts.
+		{"Purge", 1, 7, func() error {
 			_, err := st.Purge(ctx, soultribe.PurgePolicy{Tokens: time.Hour, Slots: time.Hour, Meetups: time.Hour, Unverified: time.Hour})
+			return err
+		}},
+		{"Purge", 1, 1, func() error {
+			_, err := st.Purge(ctx, soultribe.PurgePolicy{Tokens: time.Hour, Slots: time.Hour, Meetups: time.Hour, Unverified: time.Hour, DryRun: true})
 			return err
 		}},
 		{"Stats", 1, 1, func() error { _, err := st.Stats(ctx); return err }},

@@ -217,12 +217,13 @@ func accountConflicts() []conflict {
 			id := s.person().ID
 			return conflictCall{remove(id), plainSQL(`INSERT INTO host_note VALUES ($1)`, int64(id))}
 		}},
-		told("Purge", "in_use", "", func(s *conflictScene) storeCall {
-			s.exec(`INSERT INTO host_note VALUES ($1)`, int64(sqlUser(s, s.db, "idle-"+s.person().Email, "")))
-			return func(ctx context.Context, st soultribe.Store) error {
+		{"Purge", "in_use", "meanwhile", func(s *conflictScene) conflictCall {
+			id := sqlUser(s, s.db, "idle-"+s.person().Email, "")
+			s.exec(`INSERT INTO emailverificationtoken (user_id, token, expires_at, created_at) VALUES ($1, $1::int, '2025-01-02', '2025-01-01')`, int64(id))
+			return conflictCall{func(ctx context.Context, st soultribe.Store) error {
 				return failure(st.Purge(ctx, soultribe.PurgePolicy{Unverified: 365 * 24 * time.Hour}))
-			}
-		}),
+			}, plainSQL(`INSERT INTO host_mail SELECT id FROM emailverificationtoken WHERE user_id = $1`, int64(id))}
+		}},
 	}
 }
 
@@ -659,7 +660,8 @@ var unconflicted = []string{
 func TestTransactionSurvivesConflicts(t *testing.T) {
 	t.Parallel()
 	db := soultribetest.New(t)
-	_, err := db.Pool.Exec(t.Context(), `CREATE TABLE host_note (owner int CONSTRAINT host_note_fkey REFERENCES "user" (id)); CREATE TABLE host_row (line text)`)
+	_, err := db.Pool.Exec(t.Context(), `CREATE TABLE host_note (owner int CONSTRAINT host_note_fkey REFERENCES "user" (id)); CREATE TABLE host_row (line text);
+		CREATE TABLE host_mail (token int CONSTRAINT host_mail_fkey REFERENCES emailverificationtoken)`)
 	require.NoError(t, err)
 	conflicts := slices.Concat(accountConflicts(), tokenConflicts(), slotConflicts(), matchConflicts(), meetupConflicts())
 	requireEveryConflict(t, conflicts)

@@ -23,6 +23,7 @@ var maintenanceTests = []conformanceTest{
 	{name: "purge meetups", run: (*conformance).purgeMeetups},
 	{name: "purge unverified accounts", run: (*conformance).purgeUnverified},
 	{name: "purge in parts", run: (*conformance).purgeParts},
+	{name: "purge preview", run: (*conformance).purgePreview},
 	{name: "purge bad policies", run: (*conformance).purgeBadPolicies},
 	{name: "stats", run: (*conformance).stats},
 	{name: "ready", run: (*conformance).ready},
@@ -234,12 +235,34 @@ func (c *conformance) settleParts() {
 	equal(c, got, want) // the oldest first
 }
 
-// purge removes, and checks how much that was.
+// purge removes, and checks how much that was, and that it was what a preview says.
 func (c *conformance) purge(policy soultribe.PurgePolicy, want soultribe.Purged) {
 	c.Helper()
+	preview := c.previewPurge(policy)
 	got, err := c.st.Purge(c.Context(), policy)
 	c.noError(err)
 	equal(c, got, want)
+	left := c.previewPurge(policy)
+	got.More = false
+	equal(c, sumOf(got, left), preview)
+}
+
+func (c *conformance) previewPurge(policy soultribe.PurgePolicy) soultribe.Purged {
+	c.Helper()
+	policy.DryRun = true
+	preview, err := c.st.Purge(c.Context(), policy)
+	c.noError(err)
+	return preview
+}
+
+func sumOf(a, b soultribe.Purged) soultribe.Purged {
+	a.EmailVerifications += b.EmailVerifications
+	a.PasswordResets += b.PasswordResets
+	a.Slots += b.Slots
+	a.Meetups += b.Meetups
+	a.Users += b.Users
+	a.More = a.More || b.More
+	return a
 }
 
 func (c *conformance) purgeTokens() {
@@ -346,7 +369,7 @@ func (c *conformance) purgeUnverified() {
 	young := c.newUser("young")
 
 	c.clock.Set(at(age + time.Microsecond))
-	c.purge(policy, soultribe.Purged{Users: 2}) // idle and expired
+	c.purge(policy, soultribe.Purged{Users: 2, EmailVerifications: 1}) // idle and expired
 	for _, u := range []soultribe.User{idle, expired} {
 		_, err := c.st.Account(ctx, u.ID)
 		c.wantError(err, soultribe.ErrNotFound)
@@ -358,12 +381,19 @@ func (c *conformance) purgeUnverified() {
 		c.noError(err)
 	}
 	c.clock.Advance(24 * time.Hour) // the secrets have expired
-	c.purge(policy, soultribe.Purged{Users: 2})
+	c.purge(policy, soultribe.Purged{Users: 2, EmailVerifications: 1, PasswordResets: 1})
 	c.purge(policy, soultribe.Purged{})
 	for _, u := range []soultribe.User{verified, free, young} {
 		_, err := c.st.Account(ctx, u.ID)
 		c.noError(err)
 	}
+	// A slot that the policy does not keep does not keep its owner.
+	policy.Slots = 1000 * time.Hour
+	c.purge(policy, soultribe.Purged{})
+	policy.Slots = time.Hour
+	c.purge(policy, soultribe.Purged{Users: 1, Slots: 1})
+	_, err = c.st.Account(ctx, free.ID)
+	c.wantError(err, soultribe.ErrNotFound)
 }
 
 func (c *conformance) purgeParts() {
@@ -383,6 +413,62 @@ func (c *conformance) purgeParts() {
 	c.purge(policy, soultribe.Purged{})
 	_, err := c.st.User(ctx, u.ID)
 	c.noError(err)
+}
+
+// purgePreview has some of everything, of many ages, and purges it under one policy after the other, in parts of many
+// sizes: all parts together are what the preview said.
+func (c *conformance) purgePreview() {
+	ctx := c.Context()
+	const day = 24 * time.Hour
+	for i := range 8 {
+		verified := c.user("verified")
+		for j, u := range []soultribe.User{verified, c.newUser("idle"), c.newUser("mailed"), c.newUser("free")} {
+			if j != 1 {
+				_, _, err := c.st.IssuePasswordReset(ctx, u.Email)
+				c.noError(err)
+			}
+			if j == 2 {
+				_, err := c.st.IssueEmailVerification(ctx, u.ID)
+				c.noError(err)
+			}
+			if j == 0 || j == 3 {
+				for k := range 1 + i%3 {
+					start := c.clock.Now().Add(time.Duration(1+2*k) * time.Hour)
+					_, err := c.st.AddSlot(ctx, u.ID, soultribe.NewSlot{Start: start, End: start.Add(time.Hour), Timezone: "UTC"})
+					c.noError(err)
+				}
+			}
+		}
+		c.meetupIn([]meetupState{cancelledMeetup, completedMeetup, confirmedAhead, proposedAhead}[i%4], false)
+		c.clock.Advance(day)
+	}
+	empty := true
+	for _, policy := range []soultribe.PurgePolicy{
+		{Limit: 1},
+		{Tokens: 6 * day, Limit: 1},
+		{Slots: 6 * day, Limit: 2},
+		{Meetups: 5 * day, Limit: 1},
+		{Unverified: 6 * day, Limit: 1},
+		{Unverified: 5 * day, Slots: 5 * day, Limit: 2},
+		{Unverified: 4 * day, Tokens: 3 * day, Limit: 1},
+		{Unverified: 2 * day, Slots: 3 * day, Tokens: 3 * day, Meetups: 3 * day, Limit: 3},
+		{Unverified: 1, Slots: 1, Tokens: 1, Meetups: 1, Limit: 1000},
+	} {
+		preview := c.previewPurge(policy)
+		roundTrip(c, preview)
+		equal(c, c.previewPurge(policy), preview)
+		var sum soultribe.Purged
+		for more := true; more; {
+			p, err := c.st.Purge(ctx, policy)
+			c.noError(err)
+			more, p.More = p.More, false
+			sum = sumOf(sum, p)
+		}
+		equal(c, sum, preview)
+		equal(c, c.previewPurge(policy), soultribe.Purged{})
+		equal(c, preview == soultribe.Purged{}, empty)
+		empty = false // but for the first policy, which takes nothing
+	}
 }
 
 func (c *conformance) purgeBadPolicies() {
@@ -730,7 +816,8 @@ func (c *conformance) cancelledContext() {
 			_, err := c.st.RescheduleMeetup(ctx, m.User1ID, m.ID, soultribe.Reschedule{Seen: m.Times, To: later(m)})
 			return err
 		},
-		"Purge": func() error { _, err := c.st.Purge(ctx, soultribe.PurgePolicy{Slots: 1}); return err },
+		"Purge":          func() error { _, err := c.st.Purge(ctx, soultribe.PurgePolicy{Slots: 1}); return err },
+		"Purge, dry run": func() error { _, err := c.st.Purge(ctx, soultribe.PurgePolicy{Slots: 1, DryRun: true}); return err },
 	}
 	for name, call := range calls {
 		c.sub(name, func(c *conformance) {
