@@ -266,12 +266,24 @@ func faultBlackHole(t *testing.T, f *fault) {
 }
 
 // TestLostAnswers loses the answer to each write, and to what goes before it: it is not known to have been done, must
-// not be done again, and after the last one it is done.
+// not be done again, and after the last one it is done. The simple protocol has pgx report the loss in another way.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
-	db := soultribetest.New(t)
-	n := newNetwork(t, db.URL)
-	st := newStore(t, db, n.pool(t, poolConfig(t, db.URL)))
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeSimpleProtocol} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			n := newNetwork(t, db.URL)
+			config := poolConfig(t, db.URL)
+			config.ConnConfig.DefaultQueryExecMode = mode
+			loseAnswers(t, db, n, newStore(t, db, n.pool(t, config)))
+		})
+	}
+}
+
+// loseAnswers has st, which is at the other end of n, take each step of a story.
+func loseAnswers(t *testing.T, db *soultribetest.DB, n *network, st soultribe.Store) {
+	t.Helper()
 	hub := db.User(t).ID
 	for ending, own := range endings {
 		steps := (&story{ending: ending}).steps()

@@ -241,7 +241,7 @@ func faultBackend(t *testing.T, f *fault) {
 			require.NoError(t, witness.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE application_name = 'load' ORDER BY pid OFFSET $1 LIMIT 1`,
 				f.r.IntN(faultConnections)).Scan(&pid))
 			require.NoError(t, server.KillBackend(pid))
-			for witness.Ping(ctx) == nil { //nolint:revive // until the server has noticed
+			for witness.Ping(ctx) == nil { // until the server has noticed
 			}
 			for {
 				again, err := pgx.Connect(ctx, server.URL())
