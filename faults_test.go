@@ -54,7 +54,8 @@ type fault struct {
 }
 
 // TestFaults has clients write while what they write to breaks, and asks the tables afterwards what there is. make
-// faults does so for longer: SOULTRIBE_FAULT_ROUNDS is how often each fault happens. SOULTRIBE_FAULT_SEED repeats a run.
+// faults does so for longer: SOULTRIBE_FAULT_ROUNDS is how often each fault happens. SOULTRIBE_FAULT_SEED repeats the
+// choices of a run, though not its timing.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	rounds, seed := max(1, faultRounds(t)), rand.Uint64()
