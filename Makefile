@@ -50,6 +50,12 @@ test-local: test ## Run all tests on the PostgreSQL that is installed, or fail
 attack: ## Attack the rules that the database keeps, and print what came of it
 	@$(with-postgres) SOULTRIBE_ATTACK_SECONDS=$${SOULTRIBE_ATTACK_SECONDS:-8} go test -run '^TestAttack' -v -count=1 -parallel 1 -timeout 1h $(ARGS) .
 
+# Servers that are to be killed are processes of ours.
+.PHONY: faults
+faults: export SOULTRIBE_TEST_SERVER := local
+faults: ## Kill servers, clients and connections while clients write, and print what came of it (minutes)
+	@$(with-postgres) SOULTRIBE_FAULT_ROUNDS=$${SOULTRIBE_FAULT_ROUNDS:-20} go test $(RACE) -run '^(TestFaults|TestBlackHole|TestLostAnswers)$$' -v -count=1 -timeout 1h $(ARGS) .
+
 .PHONY: audit
 audit: ## Search the rows of the database at DATABASE_URL for those that break a rule
 	@$(GO_RUN) ./cmd/soultribe audit $(ARGS)

@@ -41,13 +41,27 @@ type cluster struct {
 	binaries  string
 	directory *directory
 	user      *account
-	more      []string // settings
+	settings  []string
 	process   *exec.Cmd
 	exited    chan struct{} // closed when the process has ended
 }
 
 // startLocal runs the machine's own PostgreSQL binaries.
 func startLocal(ctx context.Context, more ...string) (*Server, error) {
+	c, err := newCluster(slices.Concat(settings, more))
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.serve(ctx)
+	if err != nil {
+		c.stop()
+		return nil, fmt.Errorf("PostgreSQL from %s: %w", c.binaries, err)
+	}
+	return s, nil
+}
+
+// newCluster makes the directory of a server.
+func newCluster(settings []string) (*cluster, error) {
 	binaries, err := findBinaries()
 	if err != nil {
 		return nil, err
@@ -60,13 +74,7 @@ func startLocal(ctx context.Context, more ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{binaries: binaries, directory: dir, user: user, more: more, exited: make(chan struct{})}
-	s, err := c.serve(ctx)
-	if err != nil {
-		c.stop()
-		return nil, fmt.Errorf("PostgreSQL from %s: %w", binaries, err)
-	}
-	return s, nil
+	return &cluster{binaries: binaries, directory: dir, user: user, settings: settings}, nil
 }
 
 // findBinaries returns the directory of the server's binaries: the one in PATH, else the newest installed.
@@ -110,10 +118,7 @@ func (c *cluster) serve(ctx context.Context) (*Server, error) {
 	if err := c.initialize(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.launch(); err != nil {
-		return nil, err
-	}
-	if err := c.waitUntilReady(ctx); err != nil {
+	if err := c.start(ctx); err != nil {
 		return nil, err
 	}
 	databaseURL := c.url()
@@ -160,6 +165,14 @@ func (c *cluster) initialize(ctx context.Context) error {
 	return nil
 }
 
+// start starts the server on the data that is there, and waits until it takes connections.
+func (c *cluster) start(ctx context.Context) error {
+	if err := c.launch(); err != nil {
+		return err
+	}
+	return c.waitUntilReady(ctx)
+}
+
 func (c *cluster) launch() error {
 	log, err := os.Create(c.logFile())
 	if err != nil {
@@ -167,7 +180,7 @@ func (c *cluster) launch() error {
 	}
 	defer func() { _ = log.Close() }()
 	args := []string{"-D", c.data(), "-k", c.directory.path, "-h", "", "-p", "5432"}
-	for _, setting := range slices.Concat(settings, c.more) {
+	for _, setting := range c.settings {
 		args = append(args, "-c", setting)
 	}
 	if runtime.GOOS != "windows" {
@@ -177,10 +190,11 @@ func (c *cluster) launch() error {
 	cmd := c.command(context.Background(), "postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	dieWithParent(cmd)
-	if err := startOnOwnThread(cmd, c.exited); err != nil {
+	exited := make(chan struct{})
+	if err := startOnOwnThread(cmd, exited); err != nil {
 		return err
 	}
-	c.process = cmd
+	c.process, c.exited = cmd, exited
 	return nil
 }
 
@@ -218,14 +232,15 @@ func (c *cluster) waitUntilReady(ctx context.Context) error {
 	return nil
 }
 
-// ready looks at what pg_ctl looks at: the eighth line of the server's pid file.
+// ready looks at what pg_ctl looks at: the eighth line of the server's pid file, unless a server that was
+// killed has left it.
 func (c *cluster) ready() bool {
 	content, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
 		return false
 	}
 	lines := strings.Split(string(content), "\n")
-	return len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready"
+	return len(lines) > 7 && lines[0] == strconv.Itoa(c.process.Process.Pid) && strings.TrimSpace(lines[7]) == "ready"
 }
 
 func (c *cluster) log() []byte {
