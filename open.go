@@ -17,7 +17,11 @@ import (
 // ignored. A bad URL is [ErrInvalid]; no error repeats any part of it.
 //
 // In a pool of this configuration a context that ends has the server cancel the statement, and the
-// connection stays.
+// connection stays. A statement that is not cancelled within a second, such as one that waits in a pooler for
+// its turn, is given up with its connection.
+//
+// Behind a pooler in transaction mode, such as PgBouncer, add default_query_exec_mode=cache_describe to the
+// URL, or exec; see [New].
 func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 	normal, err := normalizeURL(databaseURL)
 	if err != nil {
@@ -29,13 +33,42 @@ func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 		return nil, opError("PoolConfig", invalid("database_url", "has a host, port or parameter that cannot be"))
 	}
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelTimeout}
+		return &canceller{conn: c}
 	}
 	return config, nil
 }
 
-// cancelTimeout is how long the server may take to cancel a statement before the connection is given up.
-const cancelTimeout = 5 * time.Second
+// cancelTimeout is how long the server may take to cancel a statement before the connection is given up. PgBouncer
+// does not pass on the cancellation of a statement that waits for a server.
+const cancelTimeout = time.Second
+
+// canceller has the server cancel the statement when a context ends. It is [pgconn.CancelRequestContextWatcherHandler],
+// but that it waits for the answer to its request. pgx's own hangs up when the statement ends before that, and
+// then PgBouncer 1.18, which Debian 12 has, may exit (https://github.com/pgbouncer/pgbouncer/issues/801).
+type canceller struct {
+	conn *pgconn.PgConn
+	done chan struct{} // closed when the request has been answered
+}
+
+// HandleCancel implements [ctxwatch.Handler].
+func (c *canceller) HandleCancel(ended context.Context) {
+	deadline := time.Now().Add(cancelTimeout)
+	_ = c.conn.Conn().SetDeadline(deadline) // fails when the connection is closed
+	c.done = make(chan struct{})
+	go func() {
+		defer close(c.done)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ended), deadline)
+		defer cancel()
+		_ = c.conn.CancelRequest(ctx) // if this fails, the deadline ends the statement
+	}()
+}
+
+// HandleUnwatchAfterCancel implements [ctxwatch.Handler]. The server answers once it has signalled the session,
+// so that the next statement is not the one to be cancelled.
+func (c *canceller) HandleUnwatchAfterCancel() {
+	<-c.done
+	_ = c.conn.Conn().SetDeadline(time.Time{})
+}
 
 // Open returns a Store on a pool of its own, made by [PoolConfig] of the URL, which Close closes. It does
 // not connect: [Postgres.Ready] does, and tells whether the schema fits.
