@@ -33,7 +33,7 @@ quickstart: ## Run the story of two people who meet (on DATABASE_URL, when set)
 
 .PHONY: test
 test: ## Run all tests, with the race detector
-	@$(with-postgres) go test $(RACE) -timeout 30m $(ARGS) ./...
+	@server=$$(scripts/provide-postgres pgbouncer) && eval "$$server" && go test $(RACE) -timeout 30m $(ARGS) ./...
 
 .PHONY: test-container
 test-container: export SOULTRIBE_TEST_SERVER := container
