@@ -36,7 +36,7 @@ quickstart: ## Run the story of two people who meet (on DATABASE_URL, when set)
 
 .PHONY: test
 test: ## Run all tests, with the race detector
-	@$(with-postgres) for module in $(MODULES); do (cd "$$module" && go test $(RACE) -timeout 30m $(ARGS) ./...) || exit; done
+	@server=$$(scripts/provide-postgres pgbouncer) && eval "$$server" && for module in $(MODULES); do (cd "$$module" && go test $(RACE) -timeout 30m $(ARGS) ./...) || exit; done
 
 .PHONY: test-container
 test-container: export SOULTRIBE_TEST_SERVER := container

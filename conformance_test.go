@@ -13,15 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/soultribe-chat/soultribe"
+	"github.com/soultribe-chat/soultribe/internal/pgserver"
 	"github.com/soultribe-chat/soultribe/soultribetest"
 )
 
 // TestConformance runs the suite in every way in which a service may hand over its database.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	mode := func(m pgx.QueryExecMode) func(*pgxpool.Config) {
-		return func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = m }
-	}
 	lanes := []struct {
 		name      string
 		configure func(*pgxpool.Config)
@@ -29,16 +27,17 @@ func TestConformance(t *testing.T) {
 		schema    string
 		setup     soultribetest.Option
 		decorate  bool
+		pooled    bool // by way of PgBouncer
 	}{
 		{name: "pool"},
-		{name: "exec, decorated", configure: mode(pgx.QueryExecModeExec), decorate: true},
+		{name: "exec, decorated", configure: inMode(pgx.QueryExecModeExec), decorate: true},
 		{name: "simple_protocol, hostile session", configure: func(c *pgxpool.Config) {
 			hostileSession(c)
-			mode(pgx.QueryExecModeSimpleProtocol)(c)
+			inMode(pgx.QueryExecModeSimpleProtocol)(c)
 		}},
 		{name: "cache_describe, schema and search path", schema: `So"ul Tribe? $1`, setup: soultribetest.WithSetup("traps", layTraps), configure: func(c *pgxpool.Config) {
 			trapped(c)
-			mode(pgx.QueryExecModeCacheDescribe)(c)
+			inMode(pgx.QueryExecModeCacheDescribe)(c)
 		}},
 		{name: "connection", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
 			t.Helper()
@@ -55,10 +54,18 @@ func TestConformance(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, tx.Commit(context.Background())) })
 			return usableTx{tx, t}
 		}},
+		{name: "cache_describe, PgBouncer", pooled: true, configure: func(c *pgxpool.Config) {
+			c.ConnConfig.RuntimeParams["timezone"] = "Asia/Kolkata"
+			inMode(pgx.QueryExecModeCacheDescribe)(c)
+		}},
 	}
 	for _, lane := range lanes {
 		t.Run(lane.name, func(t *testing.T) {
 			t.Parallel()
+			var bouncer *pgserver.PgBouncer
+			if lane.pooled {
+				bouncer = startPgBouncer(t, soultribetest.New(t).URL)
+			}
 			soultribetest.TestStore(t, func(t *testing.T, opts ...soultribe.Option) (soultribe.Store, *soultribetest.Clock) {
 				t.Helper()
 				options := []soultribetest.Option{}
@@ -75,7 +82,10 @@ func TestConformance(t *testing.T) {
 				}
 				db := soultribetest.New(t, options...)
 				pool := db.Pool
-				if lane.configure != nil {
+				switch {
+				case lane.pooled:
+					pool = newPooled(t, bouncer, db, lane.configure)
+				case lane.configure != nil:
 					pool = newPool(t, db.URL, lane.configure)
 				}
 				var on soultribe.DB = pool
@@ -165,6 +175,11 @@ func newStore(t testing.TB, db *soultribetest.DB, on soultribe.DB, opts ...soult
 	}, opts...)...)
 	require.NoError(t, err)
 	return store
+}
+
+// inMode is a pool in a mode of pgx.
+func inMode(mode pgx.QueryExecMode) func(*pgxpool.Config) {
+	return func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode }
 }
 
 // hostileSession is a host whose codec takes timestamps for local time, and whose session is far from

@@ -289,6 +289,11 @@ var constraintErrors = map[string]error{
 	"soultribe_booking_period_check": invalid("duration_seconds", "must be positive"),
 }
 
+// errNotPrepared is what an operator must know, and callers can do nothing about: it has no base.
+var errNotPrepared = errors.New("the statement was prepared in another session: behind a pooler in transaction mode, " +
+	"such as PgBouncer, set default_query_exec_mode=cache_describe (or exec) in the URL, " +
+	"or max_prepared_statements in PgBouncer 1.21 or later")
+
 // citusSuffix is what a Citus worker appends to a constraint's name: the number of the shard.
 var citusSuffix = regexp.MustCompile(`_\d+$`)
 
@@ -301,6 +306,14 @@ func classify(err error) error {
 	switch pg.Code {
 	case "40001", "40P01":
 		return ErrRetry
+	case "26000", "42P05":
+		return errNotPrepared
+	case "08P01":
+		// Of an unnamed statement the server knows only that its parameters are others. PgBouncer has this code for
+		// errors of its own.
+		if pg.Routine == "exec_bind_message" {
+			return errNotPrepared
+		}
 	case "42P01", "42703", "42704", "42883", "42P10", "3F000":
 		return ErrSchema
 	case "23505", "23514", "23P01":

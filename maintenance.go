@@ -158,12 +158,12 @@ type purgeStatements struct {
 func newPurgeStatements(t tables, made string, keys []hostKey) purgeStatements {
 	r := purgeRules{t, keys}
 	oldest := func(name, table, condition, order string) statement {
-		return compile(name, squirrel.Delete(table).Where("id IN (SELECT old.id FROM old)"),
+		return compile(name, squirrel.Delete(table).Where(inOld("id")),
 			with{"old", squirrel.Select("x.id").From(table + " x").Where(condition).Where("current_setting('soultribe.keys') = $3::text").
 				OrderBy(order).Suffix("LIMIT $2::bigint FOR UPDATE SKIP LOCKED")})
 	}
 	theirs := func(table string) squirrel.DeleteBuilder {
-		return squirrel.Delete(table).Where("user_id IN (SELECT old.id FROM old)")
+		return squirrel.Delete(table).Where(inOld("user_id"))
 	}
 	accounts := squirrel.Select("x.id").From(t.user + " x")
 	return purgeStatements{
@@ -185,7 +185,7 @@ func newPurgeStatements(t tables, made string, keys []hostKey) purgeStatements {
 			with{"resets", theirs(t.reset).Suffix("RETURNING id")},
 			with{"slots", theirs(t.slot).Suffix("RETURNING id")},
 			with{"profiles", theirs(t.profile)},
-			with{"users", squirrel.Delete(t.user).Where("id IN (SELECT old.id FROM old)").Suffix("RETURNING id")}),
+			with{"users", squirrel.Delete(t.user).Where(inOld("id")).Suffix("RETURNING id")}),
 		verifications: oldest("PurgeVerifications", t.verification, r.token("emailverificationtoken", "$1"), "x.id"),
 		resets:        oldest("PurgeResets", t.reset, r.token("passwordresettoken", "$1"), "x.id"),
 		slots:         oldest("PurgeSlots", t.slot, r.slot("x", "$1"), "x.start_dt_utc"),
@@ -193,6 +193,10 @@ func newPurgeStatements(t tables, made string, keys []hostKey) purgeStatements {
 		preview:       r.preview(),
 	}
 }
+
+// inOld says that a column has one of the ids of old. IN would have a plan for any values, which does not know the
+// limit, read the whole table.
+func inOld(column string) string { return column + " = ANY((SELECT array_agg(old.id) FROM old)::bigint[])" }
 
 // foundKeys are the foreign keys of the host's as the database tells them.
 type foundKeys struct {

@@ -17,8 +17,12 @@ import (
 // ignored. A bad URL is [ErrInvalid]; no error repeats any part of it.
 //
 // In a pool of this configuration a context that ends has the server cancel the statement, and the
-// connection stays. A wait for notifications is no statement, and ends 5 seconds after its context: what
-// waits for them, such as River, is better given a pool of pgxpool.New.
+// connection stays. A statement that is not cancelled within a second, such as one that waits in a pooler for
+// its turn, is given up with its connection. A wait for notifications is no statement, and ends a second after its
+// context: what waits for them, such as River, is better given a pool of pgxpool.New.
+//
+// Behind a pooler in transaction mode, such as PgBouncer, add default_query_exec_mode=cache_describe to the
+// URL, or exec; see [New].
 func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 	normal, err := normalizeURL(databaseURL)
 	if err != nil {
@@ -30,46 +34,41 @@ func PoolConfig(databaseURL string) (*pgxpool.Config, error) {
 		return nil, opError("PoolConfig", invalid("database_url", "has a host, port or parameter that cannot be"))
 	}
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &cancelHandler{conn: c}
+		return &canceller{conn: c}
 	}
 	return config, nil
 }
 
-const (
-	// cancelTimeout is how long the server may take to cancel a statement before the connection is given up.
-	cancelTimeout = 5 * time.Second
-	// cancelPause is how long the connection rests after that, as pgx has it: the server's process may get the request
-	// only after the connection that brought it is closed, and would cancel the next statement.
-	cancelPause = 100 * time.Millisecond
-)
+// cancelTimeout is how long the server may take to cancel a statement before the connection is given up. PgBouncer
+// does not pass on the cancellation of a statement that waits for a server.
+const cancelTimeout = time.Second
 
-// cancelHandler has the server cancel the statement whose context has ended. It is pgx's
-// CancelRequestContextWatcherHandler, but never leaves the request before the server has closed its
-// connection: PgBouncer 1.18 and 1.19.0 end, for all clients, where one does (their issue 801).
-type cancelHandler struct {
+// canceller has the server cancel the statement when a context ends. It is [pgconn.CancelRequestContextWatcherHandler],
+// but that it waits for the answer to its request. pgx's own hangs up when the statement ends before that, and
+// then PgBouncer 1.18, which Debian 12 has, may exit (https://github.com/pgbouncer/pgbouncer/issues/801).
+type canceller struct {
 	conn *pgconn.PgConn
-	done chan struct{}
+	done chan struct{} // closed when the request has been answered
 }
 
-// HandleCancel implements ctxwatch.Handler.
-func (h *cancelHandler) HandleCancel(context.Context) {
+// HandleCancel implements [ctxwatch.Handler].
+func (c *canceller) HandleCancel(ended context.Context) {
 	deadline := time.Now().Add(cancelTimeout)
-	_ = h.conn.Conn().SetDeadline(deadline)
-	h.done = make(chan struct{})
+	_ = c.conn.Conn().SetDeadline(deadline) // fails when the connection is closed
+	c.done = make(chan struct{})
 	go func() {
-		defer close(h.done)
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
+		defer close(c.done)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ended), deadline)
 		defer cancel()
-		if h.conn.CancelRequest(ctx) == nil {
-			<-time.After(cancelPause)
-		}
+		_ = c.conn.CancelRequest(ctx) // if this fails, the deadline ends the statement
 	}()
 }
 
-// HandleUnwatchAfterCancel implements ctxwatch.Handler.
-func (h *cancelHandler) HandleUnwatchAfterCancel() {
-	<-h.done
-	_ = h.conn.Conn().SetDeadline(time.Time{})
+// HandleUnwatchAfterCancel implements [ctxwatch.Handler]. The server answers once it has signalled the session,
+// so that the next statement is not the one to be cancelled.
+func (c *canceller) HandleUnwatchAfterCancel() {
+	<-c.done
+	_ = c.conn.Conn().SetDeadline(time.Time{})
 }
 
 // Open returns a Store on a pool of its own, made by [PoolConfig] of the URL, which Close closes. It does

@@ -54,6 +54,7 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 		// What it does is undone, so that it can be done again.
 		tx, err := pool.Begin(ctx)
 		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // before the pool is closed, where a step fails
 		everyStep(t, newStore(t, db, tx), db.Clock.Now(), me, other)
 		require.NoError(t, tx.Rollback(ctx))
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
@@ -233,6 +234,7 @@ func everyStep(t *testing.T, st soultribe.Store, now time.Time, me, other soultr
 	must(st.CancelMeetup(ctx, me, meetup.ID))
 	must(st.CancelMatch(ctx, me, m.ID))
 	must(st.Settle(ctx, soultribe.SettlePolicy{Limit: 5}))
+	must(st.Purge(ctx, soultribe.PurgePolicy{Tokens: time.Minute, Slots: time.Hour, Meetups: 24 * time.Hour, Unverified: time.Hour, Limit: 5}))
 	must(nil, st.MarkVerified(ctx, me))
 	must(nil, st.SetPassword(ctx, me, "a password of the test"))
 	must(nil, st.Ready(ctx))

@@ -126,6 +126,11 @@ var _ Store = (*Postgres)(nil)
 // caller's: New does not touch the database, and nothing closes db. It returns [ErrInvalid] for a nil db
 // and for options that cannot be.
 //
+// Behind a pooler that hands out a session for a transaction at a time, such as PgBouncer in transaction mode,
+// pgx's default of prepared statements fails unless the pooler keeps track of them, as PgBouncer does from 1.21
+// on with max_prepared_statements: the error says so. The modes pgx.QueryExecModeCacheDescribe,
+// pgx.QueryExecModeExec and pgx.QueryExecModeSimpleProtocol need nothing of the session, nor does the library.
+//
 // A process makes one Store, as that builds all statements and has one ceiling for the memory of hashing,
 // and joins transactions by WithTx.
 func New(db DB, opts ...Option) (*Postgres, error) {

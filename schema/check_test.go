@@ -280,7 +280,7 @@ func TestNames(t *testing.T) {
 		"soultribe_booking: soultribe_booking_no_overlap", "soultribe_booking: soultribe_booking_period_check",
 		"soultribe_booking: soultribe_booking_pkey",
 		"soultribe_schema_version: soultribe_schema_version_pkey",
-		"user: ix_user_email", "user: user_email_lower_key", "user: user_pkey",
+		"user: ix_user_email", "user: user_email_lower_key", "user: user_pkey", "user: user_unverified_idx",
 	}
 	// PostgreSQL 18 has a constraint for each NOT NULL.
 	have := lines(t, pool, `

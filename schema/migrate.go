@@ -29,7 +29,7 @@ var files = [soultribe.SchemaVersion]string{
 	"migrations/00002_rules.sql",
 	"migrations/00003_turns.sql",
 	"migrations/00004_groups.sql",
-	"migrations/00005_live.sql",
+	"migrations/00005_upkeep.sql",
 }
 
 const (

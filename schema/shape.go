@@ -162,11 +162,12 @@ const (
 	rules  = 2
 	turns  = 3 // the version that adds what a cancelled match takes with it
 	groups = 4 // the version that adds the index of groups of people
-	live   = 5 // the version that adds the index of live meetups by time
+	upkeep = 5 // the version that adds the indexes of housekeeping
 )
 
 var indexes = []index{
 	{"user", "user_email_lower_key", rules, true, "", false, `btree (lower(email COLLATE "C"))`},
+	{"user", "user_unverified_idx", upkeep, false, "id", true, `btree (id) WHERE email_verified_at IS NULL`},
 	{"availabilityslot", "availabilityslot_user_start_idx", rules, false, "user_id,start_dt_utc,id", false, ""},
 	{"availabilityslot", "availabilityslot_start_end_user_idx", rules, false, "start_dt_utc,end_dt_utc,user_id", false, ""},
 	{"availabilityslot", "availabilityslot_group_start_idx", groups, false, ",start_dt_utc,end_dt_utc,user_id", false,
@@ -181,7 +182,7 @@ var indexes = []index{
 	{"meetup", "meetup_live_key", rules, true, "match_id", true, `btree (match_id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
 	{"meetup", "meetup_match_scheduled_idx", rules, false, "match_id,scheduled_time,id", false, ""},
 	{"meetup", "meetup_scheduled_idx", rules, false, "scheduled_time,id", false, ""},
-	{"meetup", "meetup_live_scheduled_idx", live, false, "scheduled_time,id", true,
+	{"meetup", "meetup_live_scheduled_idx", upkeep, false, "scheduled_time,id", true,
 		`btree (scheduled_time, id) WHERE status = ANY (ARRAY['proposed', 'confirmed'])`},
 	{"soultribe_booking", "soultribe_booking_meetup_idx", rules, false, "meetup_id", false, ""},
 }
