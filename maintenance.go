@@ -196,7 +196,9 @@ func newPurgeStatements(t tables, made string, keys []hostKey) purgeStatements {
 
 // inOld says that a column has one of the ids of old. IN would have a plan for any values, which does not know the
 // limit, read the whole table.
-func inOld(column string) string { return column + " = ANY((SELECT array_agg(old.id) FROM old)::bigint[])" }
+func inOld(column string) string {
+	return column + " = ANY((SELECT array_agg(old.id) FROM old)::bigint[])"
+}
 
 // foundKeys are the foreign keys of the host's as the database tells them.
 type foundKeys struct {

@@ -118,6 +118,9 @@ func (c counts) String() string {
 	}
 	_, _ = fmt.Fprintf(w, "database\t%s\n", bytesText(c.DatabaseBytes))
 	_ = w.Flush() // strings.Builder takes all
+	if c.Estimated {
+		b.WriteString("some of them are estimates, as there are many rows\n")
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
