@@ -140,7 +140,7 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 		slots: compile("Slots", listOf(t.user, constant(slots.
 			Where("s.user_id = $1::bigint AND (s.user_id, s.start_dt_utc, s.id) > ($1::bigint, $2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
 			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
-			Where("u.id = $1::bigint").OrderBy("list.start_dt_utc", "list.id")),
+			Where("u.id = $1::bigint")),
 		mutualUsers: compile("MutualUsers", mutualUsers),
 		// As in slots. MutualAvailability sorts.
 		mutualSlots: compile("MutualSlots", squirrel.Expr(constant(slotsFrom(t, "$1::bigint", "$3::timestamp", "$4::timestamp"))+
@@ -497,6 +497,8 @@ func (p *Postgres) Slots(ctx context.Context, actor UserID, q SlotQuery) (Page[S
 		return Page[Slot]{}, opError(op, err)
 	}
 	slots, err := queryListOf(ctx, p, op, p.sql.slots, limit+1, scanSlot, int64(actor), timestamp(after), id, timestamp(to), limit+1)
+	// They come in this order, as the list is joined to one row, but SQL does not promise that.
+	slices.SortFunc(slots, func(a, b Slot) int { return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID)) })
 	return newPage(slots, limit, func(s Slot) Cursor { return key.encode(s.Start.UnixMicro(), int64(s.ID)) }), err
 }
 

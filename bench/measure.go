@@ -75,9 +75,9 @@ func (op operation) sample(ctx context.Context, d *database, p peer, n int, limi
 	err = op.slice(ctx, d, p, n, func(run func(context.Context, int) error) error {
 		var before, after runtime.MemStats
 		runtime.GC()
+		used := processorTime(d.postmaster)
 		runtime.ReadMemStats(&before)
 		done := 0
-		used := processorTime(d.postmaster)
 		begin := time.Now()
 		for done < n && (done == 0 || time.Since(begin) < limit) {
 			if err := run(ctx, done); err != nil {
@@ -86,8 +86,8 @@ func (op operation) sample(ctx context.Context, d *database, p peer, n int, limi
 			done++
 		}
 		s.serial = time.Since(begin) / time.Duration(done)
-		s.processor = (processorTime(d.postmaster) - used) / time.Duration(done)
 		runtime.ReadMemStats(&after)
+		s.processor = (processorTime(d.postmaster) - used) / time.Duration(done)
 		s.bytes = float64(after.TotalAlloc-before.TotalAlloc) / float64(done)
 		s.allocs = float64(after.Mallocs-before.Mallocs) / float64(done)
 		return nil
