@@ -30,7 +30,6 @@ func TestConformance(t *testing.T) {
 		pooled    bool // by way of PgBouncer
 	}{
 		{name: "pool"},
-		{name: "exec, decorated", configure: inMode(pgx.QueryExecModeExec), decorate: true},
 		{name: "simple_protocol, hostile session", configure: func(c *pgxpool.Config) {
 			hostileSession(c)
 			inMode(pgx.QueryExecModeSimpleProtocol)(c)
@@ -39,7 +38,7 @@ func TestConformance(t *testing.T) {
 			trapped(c)
 			inMode(pgx.QueryExecModeCacheDescribe)(c)
 		}},
-		{name: "connection", on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
+		{name: "exec, connection", configure: inMode(pgx.QueryExecModeExec), on: func(t *testing.T, pool *pgxpool.Pool) soultribe.DB {
 			t.Helper()
 			conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
 			require.NoError(t, err)
@@ -54,7 +53,7 @@ func TestConformance(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, tx.Commit(context.Background())) })
 			return usableTx{tx, t}
 		}},
-		{name: "cache_describe, PgBouncer", pooled: true, configure: func(c *pgxpool.Config) {
+		{name: "cache_describe, PgBouncer, decorated", pooled: true, decorate: true, configure: func(c *pgxpool.Config) {
 			c.ConnConfig.RuntimeParams["timezone"] = "Asia/Kolkata"
 			inMode(pgx.QueryExecModeCacheDescribe)(c)
 		}},
