@@ -194,8 +194,10 @@ const (
 	candidateGroups = 64
 	everyGroup      = "64"               // as SQL
 	inGroup         = "(s.user_id & 63)" // as the index has it
-	// fewSlots are so few that MostTimeFirst looks at all people at once.
-	fewSlots = 1_000_000
+	// fewSlots are so few that MostTimeFirst looks at all people, and fewerSlots that it takes them for one group, which
+	// then is small enough for work_mem.
+	fewSlots   = 1_000_000
+	fewerSlots = 100_000
 	// noLimit is longer than a search can be.
 	noLimit = 365 * 24 * time.Hour
 )
@@ -422,7 +424,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 	starts, ends := windowArrays(a.free)
 	args := []any{int64(a.id), starts, ends, a.matched, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
 	find := p.sql.mostTime
-	if at.end < candidateGroups || within < noLimit || a.allSlots > fewSlots {
+	if at.end < candidateGroups || within < noLimit || a.allSlots > fewerSlots {
 		groups := make([]int32, at.end)
 		for i := range groups {
 			groups[i] = int32((at.start + int64(i)) % candidateGroups)
