@@ -14,17 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/crypto/argon2"
 
 	"github.com/soultribe-chat/soultribe"
-	"github.com/soultribe-chat/soultribe/internal/pgserver"
+	"github.com/soultribe-chat/soultribe/internal/example"
 	"github.com/soultribe-chat/soultribe/schema"
 )
 
@@ -43,48 +39,28 @@ var rows string
 //go:embed mending.sql
 var mending string
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Stdout, os.Getenv("DATABASE_URL"))
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "adoption:", err)
-		os.Exit(1)
-	}
-}
+func main() { example.Main("adoption", run) }
 
 // run tells the story on the database at databaseURL, or on one of its own.
 func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
-	where := "the database at DATABASE_URL"
-	if databaseURL == "" {
-		server, err := pgserver.Start(ctx)
-		if err != nil {
-			return err
-		}
-		defer server.Stop()
-		databaseURL, where = server.URL, server.Description
+	db, err := example.Prepare(ctx, "adoption", databaseURL)
+	if err != nil {
+		return err
 	}
-	config, err := soultribe.PoolConfig(databaseURL)
+	defer func() { err = errors.Join(err, db.Remove(ctx)) }()
+	config, err := soultribe.PoolConfig(db.URL)
 	if err != nil {
 		return err
 	}
 	// The application names no schema. The library names its own, and pays no heed to this.
-	name := "soultribe_adoption_" + strings.ToLower(rand.Text()[:8])
-	config.ConnConfig.RuntimeParams["search_path"] = name
+	config.ConnConfig.RuntimeParams["search_path"] = db.Schema
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if _, err := pool.Exec(ctx, "CREATE SCHEMA "+name); err != nil {
-		return err
-	}
-	defer func() {
-		_, dropped := pool.Exec(context.WithoutCancel(ctx), "DROP SCHEMA "+name+" CASCADE")
-		err = errors.Join(err, dropped)
-	}()
-	s := &story{out: out, pool: pool, schema: name, password: rand.Text(), link: link()}
-	s.say("soultribe on %s", where)
+	s := &story{out: out, pool: pool, schema: db.Schema, password: rand.Text(), link: link()}
+	s.say("soultribe on %s", db.Where)
 	for _, chapter := range []func(context.Context) error{s.before, s.look, s.mend, s.migrate, s.after} {
 		if err := chapter(ctx); err != nil {
 			return err

@@ -8,46 +8,27 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/soultribe-chat/soultribe"
-	"github.com/soultribe-chat/soultribe/internal/pgserver"
+	"github.com/soultribe-chat/soultribe/internal/example"
 	"github.com/soultribe-chat/soultribe/schema"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Stdout, os.Getenv("DATABASE_URL"))
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "quickstart:", err)
-		os.Exit(1)
-	}
-}
+func main() { example.Main("quickstart", run) }
 
 // run tells the story on the database at databaseURL, or on one of its own.
 func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
-	where := "the database at DATABASE_URL"
-	if databaseURL == "" {
-		server, err := pgserver.Start(ctx)
-		if err != nil {
-			return err
-		}
-		defer server.Stop()
-		databaseURL, where = server.URL, server.Description
+	db, err := example.Prepare(ctx, "quickstart", databaseURL)
+	if err != nil {
+		return err
 	}
-	config, err := soultribe.PoolConfig(databaseURL)
+	defer func() { err = errors.Join(err, db.Remove(ctx)) }()
+	config, err := soultribe.PoolConfig(db.URL)
 	if err != nil {
 		return err
 	}
@@ -57,21 +38,14 @@ func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
 	}
 	defer pool.Close()
 
-	// This run's alone: nothing of the database's owner is touched.
-	name := "soultribe_quickstart_" + strings.ToLower(rand.Text()[:8])
-	if err := schema.Migrate(ctx, pool, schema.In(name)); err != nil {
+	if err := schema.Migrate(ctx, pool, schema.In(db.Schema)); err != nil {
 		return err
 	}
-	defer func() {
-		_, dropped := pool.Exec(context.WithoutCancel(ctx), "DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE")
-		err = errors.Join(err, dropped)
-	}()
-
 	s := &story{out: out, now: friday}
-	s.store, err = soultribe.New(pool, soultribe.WithSchema(name), soultribe.WithClock(func() time.Time { return s.now }))
+	s.store, err = soultribe.New(pool, soultribe.WithSchema(db.Schema), soultribe.WithClock(func() time.Time { return s.now }))
 	if err != nil {
 		return err
 	}
-	s.line("soultribe on %s", where)
+	s.line("soultribe on %s", db.Where)
 	return s.tell(ctx)
 }

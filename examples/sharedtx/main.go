@@ -12,59 +12,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/soultribe-chat/soultribe/internal/pgserver"
+	"github.com/soultribe-chat/soultribe/internal/example"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Stdout, os.Getenv("DATABASE_URL"))
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sharedtx:", err)
-		os.Exit(1)
-	}
-}
+func main() { example.Main("sharedtx", run) }
 
 // run tells the story on the database at databaseURL, or on one of its own.
 func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
-	where := "the database at DATABASE_URL"
-	if databaseURL == "" {
-		server, err := pgserver.Start(ctx)
-		if err != nil {
-			return err
-		}
-		defer server.Stop()
-		databaseURL, where = server.URL, server.Description
+	db, err := example.Prepare(ctx, "sharedtx", databaseURL)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, db.Remove(ctx)) }()
 	// Not of soultribe.PoolConfig: River waits for notifications, and in a pool of that such a wait ends seconds
 	// after its context.
-	pool, err := pgxpool.New(ctx, databaseURL)
+	pool, err := pgxpool.New(ctx, db.URL)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 
-	// This run's alone: nothing of the database's owner is touched.
-	name := "soultribe_sharedtx_" + strings.ToLower(rand.Text()[:8])
-	defer func() {
-		_, dropped := pool.Exec(context.WithoutCancel(ctx), "DROP SCHEMA IF EXISTS "+name+" CASCADE")
-		err = errors.Join(err, dropped)
-	}()
-	if err := migrate(ctx, pool, name); err != nil {
+	if err := migrate(ctx, pool, db.Schema); err != nil {
 		return err
 	}
 	outbox := make(chan mail)
-	s := &story{out: out, pool: pool, schema: name, outbox: outbox}
-	s.service, err = newService(pool, name, func(ctx context.Context, m mail) error {
+	s := &story{out: out, pool: pool, schema: db.Schema, outbox: outbox}
+	s.service, err = newService(pool, db.Schema, func(ctx context.Context, m mail) error {
 		select {
 		case outbox <- m:
 			return nil
@@ -75,7 +54,7 @@ func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
 	if err != nil {
 		return err
 	}
-	s.say("soultribe and River on %s", where)
+	s.say("soultribe and River on %s", db.Where)
 	return s.tell(ctx)
 }
 

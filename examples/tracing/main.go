@@ -7,51 +7,31 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/exaring/otelpgx"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/soultribe-chat/soultribe"
-	"github.com/soultribe-chat/soultribe/internal/pgserver"
+	"github.com/soultribe-chat/soultribe/internal/example"
 	"github.com/soultribe-chat/soultribe/schema"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Stdout, os.Getenv("DATABASE_URL"))
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "tracing:", err)
-		os.Exit(1)
-	}
-}
+func main() { example.Main("tracing", run) }
 
 // run tells the story on the database at databaseURL, or on one of its own.
 func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
-	where := "the database at DATABASE_URL"
-	if databaseURL == "" {
-		server, err := pgserver.Start(ctx, "shared_preload_libraries=pg_stat_statements")
-		if err != nil { // it may come in a package of its own
-			server, err = pgserver.Start(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		defer server.Stop()
-		databaseURL, where = server.URL, server.Description
+	// The library may come in a package of its own.
+	db, err := example.Prepare(ctx, "tracing", databaseURL, "shared_preload_libraries=pg_stat_statements")
+	if err != nil {
+		return err
 	}
-	config, err := soultribe.PoolConfig(databaseURL)
+	defer func() { err = errors.Join(err, db.Remove(ctx)) }()
+	config, err := soultribe.PoolConfig(db.URL)
 	if err != nil {
 		return err
 	}
@@ -65,21 +45,15 @@ func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
 	}
 	defer pool.Close()
 
-	// This run's alone: nothing of the database's owner is touched.
-	name := "soultribe_tracing_" + strings.ToLower(rand.Text()[:8])
-	if err := schema.Migrate(ctx, pool, schema.In(name)); err != nil {
+	if err := schema.Migrate(ctx, pool, schema.In(db.Schema)); err != nil {
 		return err
 	}
-	defer func() {
-		_, dropped := pool.Exec(context.WithoutCancel(ctx), "DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE")
-		err = errors.Join(err, dropped)
-	}()
-	s := &story{out: out, pool: pool, config: config, schema: name, spans: spans, provider: provider}
-	s.store, err = soultribe.New(pool, soultribe.WithSchema(name), soultribe.WithLogger(logger(out)))
+	s := &story{out: out, pool: pool, config: config, schema: db.Schema, spans: spans, provider: provider}
+	s.store, err = soultribe.New(pool, soultribe.WithSchema(db.Schema), soultribe.WithLogger(logger(out)))
 	if err != nil {
 		return err
 	}
-	s.say("soultribe on %s", where)
+	s.say("soultribe on %s", db.Where)
 	return s.tell(ctx)
 }
 
