@@ -70,6 +70,11 @@ bench: export SOULTRIBE_TEST_SERVER := local
 bench: ## Compare with hand-written pgx, GORM, ent, bun, sqlx and sqlc, and write bench/RESULTS.md (minutes)
 	@$(with-postgres) cd bench && $(GO_RUN) . $(ARGS)
 
+.PHONY: bench-test
+bench-test: export SOULTRIBE_TEST_SERVER := local
+bench-test: ## See that all that is compared returns and stores the same
+	@$(with-postgres) cd bench && go vet ./... && go test $(ARGS) ./...
+
 .PHONY: bench-scale
 bench-scale: ## Measure with up to a million people, and write bench/SCALE.md (minutes)
 	@$(with-postgres) cd bench && $(GO_RUN) ./scale $(ARGS)
