@@ -45,8 +45,8 @@ type CandidateQuery struct {
 	// the Store: all while the table has up to a million slots, and beyond that as many as have a million. [Page.Covered] tells.
 	// Each search begins where the one before it ended, so that repeated ones look at everyone in turn.
 	Share float64
-	// Within ends the search of MostTimeFirst for its first page after so long, at the end of a 64th of the people; 0
-	// means it goes on to its end.
+	// Within ends a search after so long; 0 means it goes on to its end. SoonestFirst then has fewer on the page, or
+	// nobody, and the next page goes on from there. MostTimeFirst ends for its first page, at the end of a 64th of the people.
 	Within time.Duration
 	Limit  int // see [PageQuery]
 	After  Cursor
@@ -158,18 +158,23 @@ func sharedWindows(t tables, user string) string {
 // slots that have begun when the window begins, and it goes back in time: who has begun last is found at
 // once, while forward all that is over of the 24 hours before would be in the way. The second is for those
 // that begin in it. Each goes on behind the slot that $9, $10 and $11 say.
+//
+// Once $12 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
+// is not true is where the search has ended.
 func soonestCandidates(t tables) statement {
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
 	// What is quickly seen comes first: most slots that are too short have no other that goes on from them.
 	adjacent := squirrel.Select("true").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
+	const late = "(clock_timestamp() - statement_timestamp()) >= ($12::bigint * interval '1 microsecond')"
 	found := func(first, where, direction string, keys ...string) squirrel.SelectBuilder {
 		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
 		// all of them.
-		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3", "w.*").
+		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
+			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others).
-			Where("CASE WHEN "+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" END").
-			Where("CASE WHEN w.first = "+first+" THEN true END").
+			Where("CASE WHEN "+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $7::bigint")
 	}
 	begun := found("f.starts_at", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
@@ -178,7 +183,7 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup).From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
+	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::boolean[]", "$9::timestamp[]", "$10::timestamp[]", "$11::bigint[]") +
 			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
@@ -231,7 +236,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
 	first := squirrel.Select("r.user_id", "r.total").From("("+constant(sorted)+") r").Where(verified(t, "r.user_id")).
 		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $7::bigint")
-	return compile(name, squirrel.Select(candidateColumns, "g.looked").
+	return compile(name, squirrel.Select(candidateColumns, "g.looked", "true").
 		From("(SELECT "+looked+" AS looked FROM found f) g").
 		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
@@ -251,6 +256,7 @@ type ranked struct {
 	total      int64 // microseconds
 	start, end int64 // of the slot with which the first window begins, as it is stored, for SoonestFirst
 	looked     int64 // at how many groups of people
+	counts     bool  // else the search ended here
 }
 
 // scanRanked reads a candidate. Without one the row still tells at how many groups the search has looked.
@@ -259,7 +265,7 @@ func scanRanked(r *rowReader) ranked {
 	c.Total = time.Duration(c.total) * time.Microsecond
 	var starts, ends []int64
 	r.scan(&starts, &ends)
-	c.start, c.end, c.looked = r.micros(), r.micros(), r.integer()
+	c.start, c.end, c.looked, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
 	c.Windows = make([]Window, len(starts))
 	for i := range starts {
 		c.Windows[i] = Window{time.UnixMicro(starts[i]).UTC(), time.UnixMicro(ends[i]).UTC()}
@@ -287,8 +293,8 @@ func (q *CandidateQuery) validate() error {
 	if !(q.Share >= 0 && q.Share <= 1) || q.Share > 0 && q.Order == SoonestFirst {
 		errs = append(errs, invalid("share", "must be between 0 and 1, and 0 for SoonestFirst"))
 	}
-	if q.Within < 0 || q.Within > 0 && q.Order == SoonestFirst {
-		errs = append(errs, invalid("within", "must not be negative, and 0 for SoonestFirst"))
+	if q.Within < 0 {
+		errs = append(errs, invalid("within", "must not be negative"))
 	}
 	return errors.Join(errs...)
 }
@@ -387,12 +393,18 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	if err != nil {
 		return none, err
 	}
-	list := newPage(rows, limit, func(r ranked) Cursor {
+	cursor := func(r ranked) Cursor {
 		if q.Order == MostTimeFirst {
 			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID))
 		}
 		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID))
-	})
+	}
+	var ended Cursor // where the search did, for want of time
+	if i := slices.IndexFunc(rows, func(r ranked) bool { return !r.counts }); i >= 0 {
+		rows, ended = rows[:i], cursor(rows[i])
+	}
+	list := newPage(rows, limit, cursor)
+	list.Next = cmp.Or(list.Next, ended)
 	page := Page[Candidate]{Items: make([]Candidate, len(list.Items)), Next: list.Next}
 	if q.Order == MostTimeFirst {
 		page.Covered = float64(at.end) / candidateGroups
@@ -406,7 +418,7 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 // soonest finds so many people at most.
 func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, limit int) ([]ranked, error) {
 	windows, behind := at.after(a.free)
-	args := slices.Concat([]any{int64(a.id)}, windows, []any{a.matched, q.microseconds(), q.MaxWindows, limit}, behind)
+	args := slices.Concat([]any{int64(a.id)}, windows, []any{a.matched, q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds()})
 	return queryAll(ctx, p, "Candidates", p.sql.soonest, scanRanked, args...)
 }
 
@@ -417,9 +429,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 		at.end = q.groups(a.allSlots)
 		// The next search begins where this one ends, so that who asks again sees others.
 		at.start = int64(p.groups.Add(uint64(at.end))-uint64(at.end)) % candidateGroups //nolint:gosec // at most candidateGroups
-		if q.Within > 0 {
-			within = min(q.Within, noLimit)
-		}
+		within = q.within()
 	}
 	starts, ends := windowArrays(a.free)
 	args := []any{int64(a.id), starts, ends, a.matched, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
@@ -451,6 +461,14 @@ func (q CandidateQuery) groups(slots int64) int64 {
 		return candidateGroups
 	}
 	return max(1, candidateGroups*fewSlots/slots)
+}
+
+// within is how long the search may take.
+func (q CandidateQuery) within() time.Duration {
+	if q.Within == 0 {
+		return noLimit
+	}
+	return min(q.Within, noLimit)
 }
 
 // microseconds is AtLeast in whole ones, as windows are.

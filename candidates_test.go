@@ -294,8 +294,11 @@ func (w *town) compare(t *testing.T, db *soultribetest.DB, r *rand.Rand, name st
 		found += len(want)
 		for _, limit := range []int{200, 1 + r.IntN(3)} {
 			q.Limit, q.Within = limit, 0
-			if order == soultribe.MostTimeFirst && r.IntN(2) == 0 {
+			switch {
+			case order == soultribe.MostTimeFirst && r.IntN(2) == 0:
 				q.Within = time.Hour // which has it look at one group of people after the other
+			case order == soultribe.SoonestFirst && r.IntN(2) == 0:
+				q.Within = []time.Duration{1, 100 * time.Microsecond, time.Hour}[r.IntN(3)] // it ends anywhere, and goes on
 			}
 			got := []soultribe.Candidate{}
 			for c, err := range soultribe.All(func(after soultribe.Cursor) (soultribe.Page[soultribe.Candidate], error) {
@@ -400,11 +403,35 @@ func TestMostTimeOfSome(t *testing.T) {
 
 	for _, q := range []soultribe.CandidateQuery{
 		{Order: soultribe.MostTimeFirst, Share: -0.1}, {Order: soultribe.MostTimeFirst, Share: 1.1}, {Order: soultribe.MostTimeFirst, Share: math.NaN()},
-		{Share: 1}, {Order: soultribe.MostTimeFirst, Within: -1}, {Within: 1},
+		{Share: 1}, {Order: soultribe.MostTimeFirst, Within: -1}, {Within: -1},
 	} {
 		_, err := db.Store.Candidates(t.Context(), me, q)
 		require.ErrorIs(t, err, soultribe.ErrInvalid, "%+v", q)
 	}
+}
+
+// TestSoonestWithin has a search that nobody meets end at its first look, with where it goes on, and get to its end from
+// there.
+func TestSoonestWithin(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	me := crowd(t, db, 300) // of whom nobody has more than two hours
+	q := soultribe.CandidateQuery{From: spring, AtLeast: 3 * time.Hour, Limit: 20}
+	page, err := db.Store.Candidates(t.Context(), me, q)
+	require.NoError(t, err)
+	require.Empty(t, page.Items)
+	require.Empty(t, page.Next)
+
+	q.Within = 1
+	pages := 0
+	for ; pages == 0 || q.After != ""; pages++ {
+		require.LessOrEqual(t, pages, 301)
+		page, err := db.Store.Candidates(t.Context(), me, q)
+		require.NoError(t, err)
+		require.Empty(t, page.Items)
+		q.After = page.Next
+	}
+	require.Greater(t, pages, 200, "a search without any time looks at one slot after the other")
 }
 
 // lastQuery keeps the last statement that a pool was asked for.
