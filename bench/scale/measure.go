@@ -67,11 +67,29 @@ func (b *bench) all(ctx context.Context, plans bool) error {
 		}
 	}
 	for i, slots := range askers {
-		asker, err := b.asker(ctx, i, slots)
+		asker, err := b.asker(ctx, i, slots, 3*time.Hour)
 		if err != nil {
 			return err
 		}
 		if err := b.searches(ctx, asker, slots, plans && slots == 5); err != nil {
+			return err
+		}
+	}
+	// Nobody is free for longer than four hours.
+	asker, err := b.asker(ctx, len(askers), 5, 5*time.Hour)
+	if err != nil {
+		return err
+	}
+	for _, within := range []time.Duration{0, 20 * time.Millisecond} {
+		name := "soonest first, for what nobody has"
+		if within > 0 {
+			name += fmt.Sprintf(", within %v", within)
+		}
+		err := b.time(name, func() error {
+			_, err := b.st.Candidates(ctx, asker, soultribe.CandidateQuery{AtLeast: 5 * time.Hour, Within: within})
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -93,8 +111,8 @@ func (b *bench) time(name string, call func() error) error {
 	return nil
 }
 
-// asker makes one who is free so many times, spread over the fortnight, for three hours each.
-func (b *bench) asker(ctx context.Context, number, slots int) (soultribe.UserID, error) {
+// asker makes one who is free so many times, spread over the fortnight, for so long each.
+func (b *bench) asker(ctx context.Context, number, slots int, length time.Duration) (soultribe.UserID, error) {
 	id := b.people + 1 + number
 	_, err := b.pool.Exec(ctx, `INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at) VALUES ($1, $2, 'none', $3, $3)`,
 		id, fmt.Sprintf("asker%d@example.org", number), day)
@@ -104,7 +122,7 @@ func (b *bench) asker(ctx context.Context, number, slots int) (soultribe.UserID,
 	for i := range slots {
 		start := day.AddDate(0, 0, i*fortnight/slots).Add(time.Duration(9+5*(i%2)) * time.Hour)
 		_, err := b.pool.Exec(ctx, `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
-			VALUES ($1, $2, $3, $2, $3, 'UTC', $4, $4)`, id, start, start.Add(3*time.Hour), day)
+			VALUES ($1, $2, $3, $2, $3, 'UTC', $4, $4)`, id, start, start.Add(length), day)
 		if err != nil {
 			return 0, err
 		}
