@@ -214,7 +214,8 @@ const (
 // once $11 microseconds have passed. The last column is how many it has looked at.
 func mostTimeCandidates(t tables, byGroup bool) statement {
 	// What a person has in the asker's windows is merged, as adjacent pieces are one window, and as slots may overlap
-	// where the constraint is missing. Most people have but one piece, which is quicker.
+	// where the constraint is missing. Most people have few pieces, none of which ends where another begins, and those are
+	// quicker added up; to compare all of many with each other takes longer than to merge them.
 	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at").
 		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc").Where(others)
 	name, looked := "CandidatesMostTime", "max("+everyGroup+")" // as if it were by groups
@@ -230,7 +231,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		From("(" + constant(lengths) + ") p").GroupBy("p.user_id")
 	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest((SELECT range_agg(tsrange(x.starts_at, x.ends_at)) FROM " +
 		unnest("p.starts", "p.ends") + " AS x (starts_at, ends_at))) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
-	ranked := squirrel.Select("p.user_id", "CASE WHEN (p.starts && p.ends) OR NOT (SELECT c.apart FROM constrained c) THEN "+merged+" ELSE p.time END AS total").From("(" + constant(sums) + ") p").Suffix("OFFSET 0")
+	ranked := squirrel.Select("p.user_id", "CASE WHEN cardinality(p.starts) > 500 OR p.starts && p.ends OR NOT (SELECT c.apart FROM constrained c) THEN "+merged+" ELSE p.time END AS total").From("(" + constant(sums) + ") p").Suffix("OFFSET 0")
 	// OFFSET has people sorted before they are looked up, until the page is full.
 	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
 		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")

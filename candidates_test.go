@@ -535,3 +535,27 @@ func TestCandidatesRoundTrips(t *testing.T) {
 	require.Equal(t, soultribe.Page[soultribe.Candidate]{Items: []soultribe.Candidate{}}, page)
 	require.Equal(t, 1, count.roundTrips)
 }
+
+// TestManyPieces adds up the time of a person of so many slots that they are merged, though none touch.
+func TestManyPieces(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	me, other := db.User(t), db.User(t)
+	for _, slots := range []struct {
+		user         soultribe.UserID
+		length, step string
+	}{{me.ID, "24 hours", "24 hours"}, {other.ID, "15 minutes", "15 minutes 1 second"}} {
+		_, err := db.Pool.Exec(ctx, `
+			INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+				SELECT $1, s, s + $2::text::interval, s, s, 'UTC', s, s
+				FROM generate_series($4::timestamp, $4::timestamp + interval '10 days', $3::text::interval) AS s`,
+			slots.user, slots.length, slots.step, db.Clock.Now())
+		require.NoError(t, err)
+	}
+	page, err := db.Store.Candidates(ctx, me.ID, soultribe.CandidateQuery{AtLeast: 15 * time.Minute, Order: soultribe.MostTimeFirst})
+	require.NoError(t, err)
+	require.Len(t, page.Items, 1)
+	number := db.Query(t, "SELECT count(*) FROM availabilityslot WHERE user_id = $1", other.ID)
+	require.Equal(t, fmt.Sprint(int64(page.Items[0].Total/(15*time.Minute))), number[0])
+}

@@ -86,13 +86,12 @@ func newPage[T any](rows []T, limit int, cursor func(last T) Cursor) Page[T] {
 // read, so that the list goes on from there, and ends.
 type place struct{ at, id int64 }
 
-// untilLast is scan without the places, but for that of the last row that is on a page of so many.
+// untilLast is scan without the places, but for that of the last row that is on a page of so many. It counts no
+// rows itself, as a call that is made again reads them from the first on.
 func untilLast[T any](limit int, last *place, scan func(r *rowReader) (T, place)) func(r *rowReader) T {
-	n := 0
 	return func(r *rowReader) T {
 		item, at := scan(r)
-		n++
-		if n == limit {
+		if r.number == limit {
 			*last = at
 		}
 		return item

@@ -21,6 +21,7 @@ type rowReader struct {
 	row    pgx.CollectableRow
 	values [][]byte
 	column int // the next
+	number int // of the row, from 1
 	err    error
 }
 
@@ -28,7 +29,7 @@ type rowReader struct {
 func collect[T any](scan func(r *rowReader) T) pgx.RowToFunc[T] {
 	var r rowReader // one for all, as scan has it on the heap
 	return func(row pgx.CollectableRow) (T, error) {
-		r = rowReader{row: row, values: row.RawValues()}
+		r = rowReader{row: row, values: row.RawValues(), number: r.number + 1}
 		item := scan(&r)
 		return item, r.err
 	}

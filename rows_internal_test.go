@@ -86,3 +86,21 @@ func TestRowReader(t *testing.T) {
 	_, err := read(storedRow{values: make([][]byte, 7)})
 	require.NoError(t, err)
 }
+
+// TestPlaceOfACallMadeAgain has a call end amid its rows, and be made again.
+func TestPlaceOfACallMadeAgain(t *testing.T) {
+	t.Parallel()
+	var last place
+	scan := untilLast(2, &last, func(r *rowReader) (int64, place) {
+		id := r.integer()
+		return id, place{id: id}
+	})
+	for _, ids := range [][]string{{"1"}, {"1", "2", "3"}} {
+		read := collect(scan)
+		for _, id := range ids {
+			_, err := read(storedRow{[][]byte{[]byte(id)}, pgx.TextFormatCode})
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, int64(2), last.id)
+}

@@ -5,6 +5,5 @@
 
 CREATE INDEX IF NOT EXISTS meetup_live_scheduled_idx
     ON {{schema}}.meetup (scheduled_time, id) WHERE status IN ('proposed', 'confirmed');
--- end
 CREATE INDEX IF NOT EXISTS user_unverified_idx
     ON {{schema}}."user" (id) WHERE email_verified_at IS NULL;
