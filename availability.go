@@ -200,7 +200,7 @@ func holdUser(t tables) squirrel.SelectBuilder {
 // this has to do itself.
 func addSlots(t tables, name string) statement {
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
-		Where("CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = "+regclass(t.slot)+" AND c.conname = 'availabilityslot_no_overlap')"+
+		Where("CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = "+regclass(t.slot)+" AND c.conname = 'availabilityslot_no_overlap' AND c.contype = 'x')"+
 			" THEN "+t.refuse+"('42704', 'availabilityslot_no_overlap', 'it is missing') WHEN (SELECT c.place FROM clash c) IS NOT NULL"+
 			" THEN "+t.refuse+"('23P01', 'availabilityslot_no_overlap', (SELECT c.place FROM clash c)::text) ELSE true END"),
 		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint")},

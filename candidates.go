@@ -167,20 +167,27 @@ func soonestCandidates(t tables) statement {
 	adjacent := squirrel.Select("true").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
 	const late = "(clock_timestamp() - statement_timestamp()) >= ($12::bigint * interval '1 microsecond')"
-	found := func(first, where, direction string, keys ...string) squirrel.SelectBuilder {
+	// A slot that goes on from the one before it, or comes after one that is long enough, does not begin the first window.
+	// To see that before windows are merged keeps one person's many slots from being merged once for each.
+	earlier := squirrel.Select("true").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
+		Where(longEnough("least(o.end_dt_utc, f.ends_at) - o.start_dt_utc"))
+	before := squirrel.Select("o.end_dt_utc").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc" +
+		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC").Limit(1)
+	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND NOT EXISTS (" + constant(earlier) + ")"
+	found := func(first, leads, where, direction string, keys ...string) squirrel.SelectBuilder {
 		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
 		// all of them.
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others).
-			Where("CASE WHEN "+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ("+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+")) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $7::bigint")
 	}
-	begun := found("f.starts_at", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
+	begun := found("f.starts_at", "true", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
 		" AND s.start_dt_utc > (f.starts_at - interval '24 hours') AND s.end_dt_utc > f.starts_at",
 		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - s.end_dt_utc", "0 - s.user_id")
-	coming := found("s.start_dt_utc", "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
+	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
 	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
@@ -242,7 +249,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
-		with{"constrained", squirrel.Select("EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " + regclass(t.slot) + " AND c.conname = 'availabilityslot_no_overlap') AS apart")},
+		with{"constrained", squirrel.Select("EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " + regclass(t.slot) + " AND c.conname = 'availabilityslot_no_overlap' AND c.contype = 'x') AS apart")},
 		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").

@@ -559,3 +559,58 @@ func TestManyPieces(t *testing.T) {
 	number := db.Query(t, "SELECT count(*) FROM availabilityslot WHERE user_id = $1", other.ID)
 	require.Equal(t, fmt.Sprint(int64(page.Items[0].Total/(15*time.Minute))), number[0])
 }
+
+// TestSoonestOfManySlots has one person whose slots would each be merged with all the others: the search reads no more
+// of it, for each slot, when there are five times as many.
+func TestSoonestOfManySlots(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, pieces := range []struct {
+		name        string
+		gap     time.Duration // between slots of a quarter of an hour
+		atLeast time.Duration
+	}{
+		{"apart", time.Second, 15 * time.Minute},
+		{"adjacent", 0, time.Hour},
+	} {
+		t.Run(pieces.name, func(t *testing.T) {
+			t.Parallel()
+			db := soultribetest.New(t)
+			last := new(lastQuery)
+			pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = last })
+			st := newStore(t, db, pool)
+			me, other := db.User(t).ID, db.User(t).ID
+			for day := range 20 { // free all the time
+				_, err := db.Store.AddSlot(ctx, me, soultribe.NewSlot{Start: spring.AddDate(0, 0, day), End: spring.AddDate(0, 0, day+1), Timezone: "UTC"})
+				require.NoError(t, err)
+			}
+			perSlot := []float64{}
+			slots, start := 0, spring
+			for _, more := range []int{200, 800} {
+				var list []soultribe.NewSlot
+				for range more {
+					list = append(list, soultribe.NewSlot{Start: start, End: start.Add(15 * time.Minute), Timezone: "UTC"})
+					start = start.Add(15*time.Minute + pieces.gap)
+				}
+				slots += more
+				_, err := db.Store.AddSlots(ctx, other, list)
+				require.NoError(t, err)
+				_, err = db.Pool.Exec(ctx, "VACUUM ANALYZE availabilityslot")
+				require.NoError(t, err)
+				page, err := st.Candidates(ctx, me, soultribe.CandidateQuery{From: spring.Add(-time.Minute), AtLeast: pieces.atLeast})
+				require.NoError(t, err)
+				require.Len(t, page.Items, 1)
+				var plan []struct {
+					Plan struct {
+						Hit float64 `json:"Shared Hit Blocks"`
+					}
+				}
+				sql, args := last.sql, last.args
+				require.NoError(t, pool.QueryRow(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, args...).Scan(&plan))
+				perSlot = append(perSlot, plan[0].Plan.Hit/float64(slots))
+			}
+			t.Logf("blocks a slot: %.1f", perSlot)
+			require.Less(t, perSlot[1], 1.5*perSlot[0])
+		})
+	}
+}
