@@ -566,7 +566,7 @@ func TestSoonestOfManySlots(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	for _, pieces := range []struct {
-		name        string
+		name    string
 		gap     time.Duration // between slots of a quarter of an hour
 		atLeast time.Duration
 	}{
