@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,7 +44,8 @@ type PurgePolicy struct {
 	// are looked for from the oldest on, and where fewer are left through all of them, so that a large limit is
 	// less work for a backlog.
 	Limit int
-	// DryRun counts what repeated calls with the same policy and clock would remove in all. It removes and
+	// DryRun counts what repeated calls with the same policy and clock would remove in all, but for accounts that only
+	// rows of the host's kept that went with a slot, a secret or a meetup, by ON DELETE CASCADE or SET NULL. It removes and
 	// locks nothing, needs no right to write, and reads the tables whole: Limit plays no part, and More is false.
 	DryRun bool
 }
@@ -81,10 +83,12 @@ type MaintenanceStore interface {
 	//
 	// An unverified account stays while it has a secret that still works, a match, a slot that the policy
 	// keeps, or anything in the host's tables: whatever its ON DELETE, a foreign key that refers to the account
-	// or its profile keeps both. Secrets, slots and meetups stay where such a key would refuse to let them go, and
-	// so do the owners of those secrets and slots. The role must be allowed to read the tables that have such keys, and
-	// where there are any the call is two round trips. It returns an *InUseError (ErrInUse) where a row refers
-	// to what would go that the role cannot see, by row security, or that is committed while Purge runs.
+	// or its profile keeps both. Secrets, slots and meetups stay where such a key would refuse to let them go, or
+	// one to the host's rows that would go with them by ON DELETE CASCADE, and so do the owners of those secrets and slots.
+	// The role must be allowed to read the tables that have such keys, and where there are any the call is two round trips.
+	// It returns an *InUseError (ErrInUse) where a row refers to what would go that the role cannot see, by row security,
+	// or that is committed while Purge runs, or where its ON DELETE SET DEFAULT has nothing to refer to; and an error that
+	// wraps PostgreSQL's where a trigger or a check of the host's objects to what ON DELETE does to its row.
 	Purge(ctx context.Context, policy PurgePolicy) (Purged, error)
 	// Stats counts what is stored, in time that does not grow with it. Tables of up to 100,000 rows are counted,
 	// and of larger ones up to 100,000 slots ahead, pending matches and live meetups. All else is estimated from what
@@ -208,17 +212,21 @@ type foundKeys struct {
 
 func scanFoundKeys(r *rowReader) foundKeys { return foundKeys{r.text(), r.text()} }
 
-// hostKey is a foreign key of the host's that refers to what Purge may remove. Its names are quoted where they need it.
+// hostKey is a foreign key that refers to what Purge may remove, or to what that takes along by ON DELETE CASCADE. Its
+// names are quoted where they need it.
 type hostKey struct {
-	To      string   `json:"to"`   // the table that it refers to, by its plain name
-	From    string   `json:"from"` // the table that has it
-	Columns []string `json:"columns"`
-	Refers  []string `json:"refers"` // to these columns, one each
-	Keeps   bool     `json:"keeps"`  // its ON DELETE refuses
+	To       string   `json:"to"`   // of the host's keys, the table of ours that it refers to, by its plain name; else ""
+	At       int64    `json:"at"`   // the oid of the table that it refers to
+	By       int64    `json:"by"`   // the oid of the table that has it
+	From     string   `json:"from"` // the same by its name
+	Columns  []string `json:"columns"`
+	Refers   []string `json:"refers"`   // to these columns, one each
+	Keeps    bool     `json:"keeps"`    // its ON DELETE refuses
+	Cascades bool     `json:"cascades"` // its ON DELETE takes the rows along, to which others may refer
 }
 
 // hostKeys selects foundKeys, of the tables in schema $1. The library's own keys are not among them, under whatever
-// names and however often they are there.
+// names and however often they are there, but where a row of the host's takes one of ours along.
 func hostKeys() squirrel.SelectBuilder {
 	columns := func(relation, numbers string) string {
 		return "(SELECT json_agg(quote_ident(a.attname) ORDER BY n.place) FROM unnest(" + numbers + ") WITH ORDINALITY AS n (attnum, place)" +
@@ -227,16 +235,25 @@ func hostKeys() squirrel.SelectBuilder {
 	own := "(s.relnamespace = r.relnamespace AND cardinality(c.conkey) = 1 AND EXISTS (SELECT FROM pg_catalog.pg_attribute a" +
 		" WHERE a.attrelid = c.conrelid AND a.attnum = c.conkey[1] AND (s.relname || '.' || a.attname) IN ('profile.user_id', 'availabilityslot.user_id'," +
 		" 'emailverificationtoken.user_id', 'passwordresettoken.user_id', 'match.user1_id', 'match.user2_id', 'soultribe_booking.meetup_id')))"
+	const relations = " JOIN pg_catalog.pg_class r ON r.oid = c.confrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace" +
+		" JOIN pg_catalog.pg_class s ON s.oid = c.conrelid JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace"
+	// A column that may not be NULL is not set so.
+	const refuses = "(c.confdeltype IN ('a', 'r') OR (c.confdeltype = 'n' AND cardinality(c.conkey) = 1 AND EXISTS (SELECT FROM pg_catalog.pg_attribute a" +
+		" WHERE a.attrelid = c.conrelid AND a.attnum = c.conkey[1] AND a.attnotnull)))"
 	return squirrel.Select("coalesce(string_agg(c.oid::text, ',' ORDER BY c.oid), '') AS made",
-		"coalesce(json_agg(json_build_object('to', r.relname, 'from', (quote_ident(sn.nspname) || '.' || quote_ident(s.relname)),"+
+		"coalesce(json_agg(json_build_object('to', CASE WHEN f.host THEN r.relname ELSE '' END, 'at', c.confrelid::bigint, 'by', c.conrelid::bigint,"+
+			" 'from', (quote_ident(sn.nspname) || '.' || quote_ident(s.relname)),"+
 			" 'columns', "+columns("c.conrelid", "c.conkey")+", 'refers', "+columns("c.confrelid", "c.confkey")+
-			", 'keeps', c.confdeltype IN ('a', 'r'))), '[]')::text AS list").
-		From("pg_catalog.pg_constraint c").
-		Join("pg_catalog.pg_class r ON r.oid = c.confrelid").Join("pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace").
-		Join("pg_catalog.pg_class s ON s.oid = c.conrelid").Join("pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace").
+			", 'keeps', "+refuses+", 'cascades', (c.confdeltype = 'c')) ORDER BY c.oid), '[]')::text AS list").
 		// That of a partition is its parent's as well.
-		Where("c.contype = 'f' AND c.conparentid = 0 AND rn.nspname = $1::text AND NOT " + own).
-		Where("r.relname IN ('user', 'profile', 'availabilityslot', 'emailverificationtoken', 'passwordresettoken', 'meetup')")
+		Prefix("WITH RECURSIVE host AS (SELECT c.oid, c.conrelid, c.confdeltype FROM pg_catalog.pg_constraint c" + relations +
+			" WHERE c.contype = 'f' AND c.conparentid = 0 AND rn.nspname = $1::text AND NOT " + own +
+			" AND r.relname IN ('user', 'profile', 'availabilityslot', 'emailverificationtoken', 'passwordresettoken', 'meetup'))," +
+			" reached AS (SELECT host.oid, host.conrelid, host.confdeltype FROM host UNION" +
+			" SELECT c.oid, c.conrelid, c.confdeltype FROM pg_catalog.pg_constraint c JOIN reached k ON k.conrelid = c.confrelid" +
+			" WHERE c.contype = 'f' AND c.conparentid = 0 AND k.confdeltype = 'c')," +
+			" found AS (SELECT reached.oid, EXISTS (SELECT FROM host WHERE host.oid = reached.oid) AS host FROM reached)").
+		From("found f").Join("pg_catalog.pg_constraint c ON c.oid = f.oid" + relations)
 }
 
 // purgeRules are the conditions under which a row x may go, for the run and the preview alike. Their arguments are
@@ -250,17 +267,51 @@ type purgeRules struct {
 // " AND NOT ", which comes first. anyKey is whether keys that let the row go count.
 func (r purgeRules) referred(joint, x, table string, anyKey bool) string {
 	var b strings.Builder
-	for _, key := range r.keys {
-		if key.To != table || !key.Keeps && !anyKey {
+	for i, key := range r.keys {
+		if key.To != table {
 			continue
 		}
-		var equal []string
-		for i, column := range key.Columns {
-			equal = append(equal, "h."+column+" = "+x+"."+key.Refers[i])
+		if anyKey {
+			b.WriteString(joint + key.row("h", x, ""))
+		} else if refusal := r.refusal(x, i, nil); refusal != "" {
+			b.WriteString(joint + refusal)
 		}
-		b.WriteString(joint + "EXISTS (SELECT FROM " + key.From + " h WHERE " + strings.Join(equal, " AND ") + ")")
 	}
 	return b.String()
+}
+
+// refusal says that a row keeps row x by key i: itself, or because row x would take it along, and another keeps it. It
+// is "" where there can be none. passed are the keys that led to x.
+func (r purgeRules) refusal(x string, i int, passed []int) string {
+	key, h := r.keys[i], fmt.Sprintf("h%d", len(passed))
+	switch {
+	case key.Keeps:
+		return key.row(h, x, "")
+	case !key.Cascades:
+		return ""
+	}
+	passed = append(slices.Clone(passed), i)
+	var refusals []string
+	for j, next := range r.keys {
+		if next.At == key.By && !slices.Contains(passed, j) {
+			if refusal := r.refusal(h, j, passed); refusal != "" {
+				refusals = append(refusals, refusal)
+			}
+		}
+	}
+	if refusals == nil {
+		return ""
+	}
+	return key.row(h, x, " AND ("+strings.Join(refusals, " OR ")+")")
+}
+
+// row says that there is a row h that refers to row x, and more of it.
+func (k hostKey) row(h, x, more string) string {
+	var equal []string
+	for i, column := range k.Columns {
+		equal = append(equal, h+"."+column+" = "+x+"."+k.Refers[i])
+	}
+	return "EXISTS (SELECT FROM " + k.From + " " + h + " WHERE " + strings.Join(equal, " AND ") + more + ")"
 }
 
 func (r purgeRules) token(table, before string) string {

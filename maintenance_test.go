@@ -463,14 +463,21 @@ func TestPurgeSparesWhatTheHostRefersTo(t *testing.T) {
 			`WITH one AS (INSERT INTO note SELECT id FROM "user" WHERE email_verified_at IS NULL AND id <> $1) INSERT INTO note2 VALUES ($1)`,
 			func(s purgeScene) (any, soultribe.Purged) { s.whole.Users = 0; return s.user, s.whole },
 		},
-		"a profile":          {`CREATE TABLE note (id integer REFERENCES profile (user_id))`, insert, profile},
-		"a profile, cascade": {`CREATE TABLE note (id integer REFERENCES profile (user_id) ON DELETE CASCADE)`, insert, profile},
-		"a secret":           {`CREATE TABLE note (id integer REFERENCES emailverificationtoken)`, insert, token},
-		"a secret, cascade":  {`CREATE TABLE note (id integer REFERENCES emailverificationtoken ON DELETE CASCADE)`, insert, gone(token)},
-		"a slot":             {`CREATE TABLE note (id integer REFERENCES availabilityslot)`, insert, slot},
-		"a slot, set null":   {`CREATE TABLE note (id integer REFERENCES availabilityslot ON DELETE SET NULL)`, insert, gone(slot)},
-		"a meetup":           {`CREATE TABLE note (id integer REFERENCES meetup)`, insert, meetup},
-		"a meetup, cascade":  {`CREATE TABLE note (id integer REFERENCES meetup ON DELETE CASCADE)`, insert, gone(meetup)},
+		"a profile":                            {`CREATE TABLE note (id integer REFERENCES profile (user_id))`, insert, profile},
+		"a profile, cascade":                   {`CREATE TABLE note (id integer REFERENCES profile (user_id) ON DELETE CASCADE)`, insert, profile},
+		"a secret":                             {`CREATE TABLE note (id integer REFERENCES emailverificationtoken)`, insert, token},
+		"a secret, cascade":                    {`CREATE TABLE note (id integer REFERENCES emailverificationtoken ON DELETE CASCADE)`, insert, gone(token)},
+		"a slot":                               {`CREATE TABLE note (id integer REFERENCES availabilityslot)`, insert, slot},
+		"a slot, set null":                     {`CREATE TABLE note (id integer REFERENCES availabilityslot ON DELETE SET NULL)`, insert, gone(slot)},
+		"a slot, set null where it may not be": {`CREATE TABLE note (id integer NOT NULL REFERENCES availabilityslot ON DELETE SET NULL)`, insert, slot},
+		"a slot, cascade to what is referred to": {
+			`CREATE TABLE note (id integer PRIMARY KEY REFERENCES availabilityslot ON DELETE CASCADE, up integer REFERENCES note ON DELETE CASCADE);
+			CREATE TABLE note2 (id integer PRIMARY KEY REFERENCES note ON DELETE CASCADE); CREATE TABLE note3 (id integer REFERENCES note2)`,
+			// The other slot's note goes, as nothing refers to it.
+			`WITH n AS (INSERT INTO note SELECT id FROM availabilityslot), n2 AS (INSERT INTO note2 VALUES ($1)) INSERT INTO note3 VALUES ($1)`, slot,
+		},
+		"a meetup":          {`CREATE TABLE note (id integer REFERENCES meetup)`, insert, meetup},
+		"a meetup, cascade": {`CREATE TABLE note (id integer REFERENCES meetup ON DELETE CASCADE)`, insert, gone(meetup)},
 		// The library's own keys are none of the host's, as another application made them.
 		"keys without ON DELETE": {`
 			ALTER TABLE profile DROP CONSTRAINT profile_user_id_fkey;

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -79,6 +80,10 @@ func (t *task) server(ctx context.Context) (s server, err error) {
 
 // backup writes to another name and a file of its own, which takes the place of FILE when it is whole.
 func backup(ctx context.Context, t *task) (fmt.Stringer, error) {
+	// pg_dump takes 0 for no limit.
+	if ms := t.lockTimeout.Milliseconds(); ms < 1 || ms > math.MaxInt32 {
+		return nil, usageError("-lock-timeout must be from 1ms to 596h")
+	}
 	if err := t.vacant(); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -236,6 +237,10 @@ func (c command) flagSet(s *settings) *flag.FlagSet {
 
 // parse takes flags before and behind the argument.
 func (t *task) parse(c command, flags *flag.FlagSet, args []string) error {
+	// Before the errors of flags, which quote what they were given.
+	if slices.ContainsFunc(args, isURL) {
+		return errURL
+	}
 	var arguments []string
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -247,11 +252,6 @@ func (t *task) parse(c command, flags *flag.FlagSet, args []string) error {
 			break
 		}
 		arguments, args = append(arguments, flags.Arg(0)), flags.Args()[1:]
-	}
-	for _, a := range arguments {
-		if isURL(a) {
-			return errURL
-		}
 	}
 	switch {
 	case c.argument == "" && len(arguments) > 0:

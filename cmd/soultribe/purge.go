@@ -93,6 +93,9 @@ func purge(ctx context.Context, t *task) (fmt.Stringer, error) {
 		rows := all.rows()
 		t.tell(func() string { return fmt.Sprintf("removed %d rows", rows) })
 		batch, err := store.Purge(ctx, policy)
+		if err != nil && t.dryRun {
+			return nil, err // nothing was counted
+		}
 		if err != nil {
 			return all, err
 		}

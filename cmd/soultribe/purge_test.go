@@ -99,6 +99,8 @@ func TestPurgeOfNothing(t *testing.T) {
 	_, stderr, code := soultribeCommand(t, db.URL, "purge", "-slots", "1d", "-schema", "nowhere")
 	require.Contains(t, stderr, "schema")
 	require.Equal(t, exitNotAsItMustBe, code)
+	stdout, _, code := soultribeCommand(t, db.URL, "purge", "-slots", "1d", "-dry-run", "-schema", "nowhere")
+	require.Equal(t, []any{"", exitNotAsItMustBe}, []any{stdout, code}) // not that it would remove none
 }
 
 // TestInterruptedPurge says what it has removed.
