@@ -129,7 +129,7 @@ func TestOpenCancel(t *testing.T) {
 // late is a connection on which a request arrives when arrives is closed, whatever its sender has done meanwhile.
 type late struct {
 	net.Conn
-	arrives, answered chan struct{}
+	sent, arrives, answered chan struct{}
 }
 
 func (l late) Write(b []byte) (int, error) {
@@ -142,6 +142,7 @@ func (l late) Write(b []byte) (int, error) {
 		_, _ = l.Read(make([]byte, 1))
 		_ = l.Conn.Close()
 	}()
+	close(l.sent)
 	return len(b), nil
 }
 
@@ -153,32 +154,43 @@ func TestOpenCancelLate(t *testing.T) {
 	db := soultribetest.New(t)
 	config := poolConfig(t, db.URL)
 	config.MaxConns = 1
-	arrives, answered := make(chan struct{}), make(chan struct{})
+	l := late{nil, make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	var dials atomic.Int32
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err == nil && dials.Add(1) == 2 {
-			conn = late{conn, arrives, answered}
+			l.Conn = conn
+			return l, nil
 		}
 		return conn, err
 	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	require.NoError(t, pool.Ping(t.Context()))
+	st := newStore(t, db, pool)
+	me := db.User(t).ID
+	require.NoError(t, st.Ready(t.Context()))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	require.NoError(t, failure(pool.Exec(ctx, `SELECT pg_sleep(0.4)`)))
-	result := make(chan error, 1)
-	go func() { result <- failure(pool.Exec(t.Context(), `SELECT pg_sleep(0.6)`)) }()
-	require.Eventually(t, func() bool {
-		return len(db.Query(t, `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query = 'SELECT pg_sleep(0.6)'`)) == 1
-	}, 10*time.Second, time.Millisecond)
-	close(arrives)
-	<-answered
-	require.NoError(t, <-result)
+	for _, during := range []func(){
+		func() { cancel(); <-l.sent },
+		func() { close(l.arrives); <-l.answered },
+	} {
+		locked, err := db.Pool.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, failure(locked.Exec(t.Context(), `SELECT FROM profile FOR UPDATE`)))
+		result := make(chan error, 1)
+		go func(ctx context.Context) {
+			result <- failure(st.UpdateProfile(ctx, me, soultribe.ProfileUpdate{Bio: new(string)}))
+		}(ctx)
+		waitForBlocked(t, db)
+		during()
+		require.NoError(t, locked.Rollback(t.Context()))
+		require.NoError(t, <-result)
+		ctx = t.Context()
+	}
 }
 
 // TestNoGoroutineStays ends contexts before calls and in the midst of them.
