@@ -47,28 +47,40 @@ const cancelTimeout = time.Second
 // but that it waits for the answer to its request. pgx's own hangs up when the statement ends before that, and
 // then PgBouncer 1.18, which Debian 12 has, may exit (https://github.com/pgbouncer/pgbouncer/issues/801).
 type canceller struct {
-	conn *pgconn.PgConn
-	done chan struct{} // closed when the request has been answered
+	conn     *pgconn.PgConn
+	deadline time.Time
+	done     chan struct{} // closed when there is nothing to wait for any more
+	answered bool
 }
 
 // HandleCancel implements [ctxwatch.Handler].
 func (c *canceller) HandleCancel(ended context.Context) {
-	deadline := time.Now().Add(cancelTimeout)
-	_ = c.conn.Conn().SetDeadline(deadline) // fails when the connection is closed
+	c.deadline = time.Now().Add(cancelTimeout)
+	_ = c.conn.Conn().SetDeadline(c.deadline) // fails when the connection is closed
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
-		ctx, cancel := context.WithDeadline(context.WithoutCancel(ended), deadline)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ended), c.deadline)
 		defer cancel()
-		_ = c.conn.CancelRequest(ctx) // if this fails, the deadline ends the statement
+		// If this fails, the deadline ends the statement. It does not fail for want of an answer.
+		err := c.conn.CancelRequest(ctx)
+		c.answered = err == nil && ctx.Err() == nil
 	}()
 }
 
 // HandleUnwatchAfterCancel implements [ctxwatch.Handler]. The server answers once it has signalled the session,
-// so that the next statement is not the one to be cancelled.
+// so that the next statement is not the one to be cancelled. A request without an answer may still arrive, and then
+// there must be no next statement.
 func (c *canceller) HandleUnwatchAfterCancel() {
+	ended := time.Now()
 	<-c.done
-	_ = c.conn.Conn().SetDeadline(time.Time{})
+	switch {
+	case c.answered && !c.conn.IsClosed():
+		_ = c.conn.Conn().SetDeadline(time.Time{})
+	case ended.Before(c.deadline): // the statement, by itself
+		_ = c.conn.Close(context.Background())
+	}
+	// Else pgx closes the connection.
 }
 
 // Open returns a Store on a pool of its own, made by [PoolConfig] of the URL, which Close closes. It does

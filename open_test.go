@@ -2,8 +2,12 @@ package soultribe_test
 
 import (
 	"context"
+	"net"
 	"net/url"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,4 +124,100 @@ func TestOpenCancel(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&after))
 		require.Equal(t, before, after)
 	}
+}
+
+// late is a connection on which a request arrives when arrives is closed, whatever its sender has done meanwhile.
+type late struct {
+	net.Conn
+	sent, arrives, answered chan struct{}
+}
+
+func (l late) Write(b []byte) (int, error) {
+	request := slices.Clone(b)
+	go func() {
+		defer close(l.answered)
+		<-l.arrives
+		_ = l.Conn.SetDeadline(time.Time{})
+		_, _ = l.Conn.Write(request)
+		_, _ = l.Read(make([]byte, 1))
+		_ = l.Conn.Close()
+	}()
+	close(l.sent)
+	return len(b), nil
+}
+
+func (late) Close() error { return nil }
+
+// TestOpenCancelLate has the request to cancel a statement, which has ended by itself, arrive during the next one.
+func TestOpenCancelLate(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	config := poolConfig(t, db.URL)
+	config.MaxConns = 1
+	l := late{nil, make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	var dials atomic.Int32
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err == nil && dials.Add(1) == 2 {
+			l.Conn = conn
+			return l, nil
+		}
+		return conn, err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	st := newStore(t, db, pool)
+	me := db.User(t).ID
+	require.NoError(t, st.Ready(t.Context()))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, during := range []func(){
+		func() { cancel(); <-l.sent },
+		func() { close(l.arrives); <-l.answered },
+	} {
+		locked, err := db.Pool.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, failure(locked.Exec(t.Context(), `SELECT FROM profile FOR UPDATE`)))
+		result := make(chan error, 1)
+		go func(ctx context.Context) {
+			result <- failure(st.UpdateProfile(ctx, me, soultribe.ProfileUpdate{Bio: new(string)}))
+		}(ctx)
+		waitForBlocked(t, db)
+		during()
+		require.NoError(t, locked.Rollback(t.Context()))
+		require.NoError(t, <-result)
+		ctx = t.Context()
+	}
+}
+
+// TestNoGoroutineStays ends contexts before calls and in the midst of them.
+//
+//nolint:paralleltest // it counts those of the whole process
+func TestNoGoroutineStays(t *testing.T) {
+	db := soultribetest.New(t)
+	pool, err := pgxpool.NewWithConfig(t.Context(), poolConfig(t, db.URL))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	st := newStore(t, db, pool)
+	me := db.User(t).ID
+	tx, err := db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	require.NoError(t, failure(tx.Exec(t.Context(), `SELECT FROM profile FOR UPDATE`)))
+	call := func(timeout time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		require.ErrorIs(t, failure(st.UpdateProfile(ctx, me, soultribe.ProfileUpdate{Bio: new(string)})), context.DeadlineExceeded)
+		require.ErrorIs(t, failure(st.ResetPassword(ctx, "no secret", otherPassword)), context.DeadlineExceeded)
+	}
+	call(50 * time.Millisecond) // the pool has a goroutine for each connection
+	before := runtime.NumGoroutine()
+	for range 10 {
+		call(0)
+		call(20 * time.Millisecond)
+	}
+	waitUntil(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines stay")
 }

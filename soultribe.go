@@ -27,8 +27,8 @@
 // Each method is atomic by itself, and one round trip; two where a password is hashed between a look at the
 // database and a change, and for Candidates. [Store.WithTx] makes the methods part of the
 // caller's transaction, [Store.InTx] begins one. The methods are written for READ COMMITTED; in a stricter
-// isolation level PostgreSQL may end any of them with [ErrRetry]; outside of a transaction they are made again a few
-// times before that, as they are where the connection was lost before the statement was sent, but never where it
+// isolation level PostgreSQL may end any of them with [ErrRetry]; outside of a transaction, on a pool or a connection of
+// pgx's, they are made again a few times before that, as they are where the connection was lost before the statement was sent, but never where it
 // may have been carried out. And in REPEATABLE READ, where a call does not see
 // what was committed while it waited, several secrets that are asked for at once may be issued. An expected
 // conflict, such as [ErrEmailTaken] or [ErrSlotOverlap], leaves the caller's transaction usable.
