@@ -38,6 +38,10 @@ func TestAllocations(t *testing.T) {
 		_, err := st.RequestMatch(ctx, db.User(t).ID, me.ID)
 		require.NoError(t, err)
 	}
+	emails := make([]string, 40)
+	for i := range emails {
+		emails[i] = fmt.Sprintf("new%d@example.org", i)
+	}
 	n := 0
 	tests := []struct {
 		name string
@@ -45,9 +49,9 @@ func TestAllocations(t *testing.T) {
 		call func() error
 	}{
 		{"AccountByEmail", 17, func() error { _, err := st.AccountByEmail(ctx, me.Email); return err }},
-		{"CreateUser", 24, func() error {
+		{"CreateUser", 22, func() error {
 			n++
-			_, err := st.CreateUser(ctx, soultribe.NewUser{Email: fmt.Sprintf("new%d@example.org", n), Hash: hash, Profile: &profile})
+			_, err := st.CreateUser(ctx, soultribe.NewUser{Email: emails[n], Hash: hash, Profile: &profile})
 			return err
 		}},
 		// One for each zone, and for the addresses one each.
