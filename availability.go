@@ -129,7 +129,10 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 		addSlot:      addSlot(t),
 		addSlots:     addSlots(t, "AddSlots"),
 		replaceSlots: addSlots(t, "ReplaceSlots"),
-		holdUser:     compile("HoldUser", holdUser(t)),
+		// It keeps out others who store, move or replace several slots of the user: each could wait for a row of the
+		// other's while it holds one that the other waits for. An AddSlot, which has but one row, and everything that only
+		// wants the user to stay go on beside it.
+		holdUser: compile("HoldUser", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")),
 		clearSlots: compile("ClearSlots", squirrel.Delete(t.slot).
 			Where("user_id = $1::bigint AND start_dt_utc >= $2::timestamp AND start_dt_utc < $3::timestamp")),
 		updateSlot: updateSlot(t),
@@ -184,24 +187,21 @@ func insertSlots(t tables) squirrel.InsertBuilder {
 		Columns("user_id", "start_dt_utc", "end_dt_utc", "start_dt_local", "end_dt_local", "timezone", "created_at", "updated_at")
 }
 
-// holdUser keeps out others who store, move or replace several slots of the user: each could wait for a
-// row of the other's while it holds one that the other waits for. An AddSlot, which has but one row, and
-// everything that only wants the user to stay go on beside it.
-func holdUser(t tables) squirrel.SelectBuilder {
-	return squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint").Suffix("FOR NO KEY UPDATE")
+// slotsApart says that no two slots of a user can overlap, as the constraint is there.
+func slotsApart(t tables) string {
+	return "EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " + regclass(t.slot) + " AND c.conname = 'availabilityslot_no_overlap' AND c.contype = 'x')"
 }
 
 // addSlots adds none where a slot is in the way: the function raises an exclusion violation whose detail is the
 // new slot's place in the arrays. To look first saves numbers of the sequence, of which a visitor could use
 // up the column's two billion. The user is locked by a statement before it, so that it sees what others stored at once.
 //
-// Where an AddSlot comes between, the constraint itself raises the violation. ON CONFLICT would search the index twice for each row, and
-// is not needed against a deadlock, as an AddSlot waits before it has stored anything. It would miss the constraint, which
-// this has to do itself.
+// Where an AddSlot comes between, the constraint itself raises the violation. ON CONFLICT would search the index
+// twice for each row, and is not needed against a deadlock, as an AddSlot waits before it has stored anything. It would
+// miss the constraint, which this has to do itself.
 func addSlots(t tables, name string) statement {
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
-		Where("CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = "+regclass(t.slot)+" AND c.conname = 'availabilityslot_no_overlap' AND c.contype = 'x')"+
-			" THEN "+t.refuse+"('42704', 'availabilityslot_no_overlap', 'it is missing') WHEN (SELECT c.place FROM clash c) IS NOT NULL"+
+		Where("CASE WHEN NOT "+slotsApart(t)+" THEN "+t.refuse+"('42704', 'availabilityslot_no_overlap', 'it is missing') WHEN (SELECT c.place FROM clash c) IS NOT NULL"+
 			" THEN "+t.refuse+"('23P01', 'availabilityslot_no_overlap', (SELECT c.place FROM clash c)::text) ELSE true END"),
 		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint")},
 		with{"wanted", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$4::timestamp[]", "$5::timestamp[]", "$6::text[]") +
@@ -543,8 +543,8 @@ type ownedWindow struct {
 
 // What scanOwnedWindow reads of a slot s and of a booking b.
 const (
-	ownedSlot    = "s.user_id, s.start_dt_utc, s.end_dt_utc, s.id"
-	ownedBooking = "b.user_id, b.starts_at, b.ends_at, b.meetup_id"
+	ownedSlot    = "s.user_id, s.start_dt_utc, s.end_dt_utc"
+	ownedBooking = "b.user_id, b.starts_at, b.ends_at"
 )
 
 func scanOwnedWindow(r *rowReader) ownedWindow {

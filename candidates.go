@@ -249,7 +249,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
-		with{"constrained", squirrel.Select("EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " + regclass(t.slot) + " AND c.conname = 'availabilityslot_no_overlap' AND c.contype = 'x') AS apart")},
+		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").

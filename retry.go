@@ -43,9 +43,9 @@ func (p *Postgres) isAlone() bool {
 	case *pgxpool.Pool:
 		return true
 	case *pgx.Conn:
-		return !db.IsClosed() && db.PgConn().TxStatus() == 'I'
+		return !db.IsClosed() && !p.inTransaction()
 	case *pgxpool.Conn:
-		return !db.Conn().IsClosed() && db.Conn().PgConn().TxStatus() == 'I'
+		return !db.Conn().IsClosed() && !p.inTransaction()
 	}
 	return false
 }
@@ -56,8 +56,8 @@ func leftNothing(err error) bool {
 	if errors.As(err, &pg) {
 		return pg.Code == "40001" || pg.Code == "40P01"
 	}
-	// What cannot be written was not followed by the message with which the server commits. SafeToRetry is also true of a connection
-	// that is closed, and so closed while pgx waited for an answer in the simple protocol.
+	// What cannot be written was not followed by the message with which the server commits. SafeToRetry is also true of
+	// a connection that is closed, and so closed while pgx waited for an answer in the simple protocol.
 	var network *net.OpError
 	return errors.As(err, &network) && network.Op == "write" || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }

@@ -15,8 +15,8 @@ import (
 // mistake all columns read as that, and err says which it was.
 //
 // It decodes them itself, by which a list takes no more memory than its items: pgx needs a pointer to each
-// column, and so each value on the heap. Nor would pgx do for timestamps: the pool may have a codec that takes them for local time,
-// which cannot be undone where that time does not exist.
+// column, and so each value on the heap. Nor would pgx do for timestamps: the pool may have a codec that takes them
+// for local time, which cannot be undone where that time does not exist.
 type rowReader struct {
 	row    pgx.CollectableRow
 	values [][]byte

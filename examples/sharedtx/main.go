@@ -30,7 +30,7 @@ func run(ctx context.Context, out io.Writer, databaseURL string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Remove(ctx)) }()
-	// Not of soultribe.PoolConfig: River waits for notifications, and in a pool of that such a wait ends seconds
+	// Not of soultribe.PoolConfig: River waits for notifications, and in a pool of that such a wait ends a second
 	// after its context.
 	pool, err := pgxpool.New(ctx, db.URL)
 	if err != nil {
