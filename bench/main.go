@@ -28,16 +28,18 @@ func main() {
 	slice := flag.Duration("slice", 30*time.Millisecond, "how long the reference runs an operation in a pass")
 	people := flag.Int("people", 1000, "how many people have slots")
 	only := flag.String("run", "", "a regular expression of the operations to run; the others are left out")
+	against := flag.String("peers", "", "a regular expression of the peers to run; the others are left out, but for the reference")
 	out := flag.String("out", "RESULTS.md", "the file to write")
 	flag.Parse()
 
 	ops, err := matching(*only)
-	if err != nil {
+	isPeer, errPeers := regexp.Compile(*against)
+	if err := errors.Join(err, errPeers); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err = run(ctx, os.Stdout, os.Stderr, *out, *people, ops, method{*passes, *slice})
+	err = run(ctx, os.Stdout, os.Stderr, *out, *people, ops, isPeer, method{*passes, *slice})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -54,7 +56,7 @@ func matching(pattern string) ([]operation, error) {
 	return slices.DeleteFunc(operations(), func(op operation) bool { return !match.MatchString(op.name) }), nil
 }
 
-func run(ctx context.Context, table, progress io.Writer, out string, people int, ops []operation, m method) (err error) {
+func run(ctx context.Context, table, progress io.Writer, out string, people int, ops []operation, isPeer *regexp.Regexp, m method) (err error) {
 	if m.passes < 1 || m.slice <= 0 || people < 2*askers+2 {
 		return fmt.Errorf("one pass, a slice and %d people are needed", 2*askers+2)
 	}
@@ -84,6 +86,7 @@ func run(ctx context.Context, table, progress io.Writer, out string, people int,
 	if err != nil {
 		return err
 	}
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p.name != nameReference && !isPeer.MatchString(p.name) })
 	if err := compare(ctx, d, peers, ops); err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,9 +33,9 @@ type sample struct {
 // samples are those of all passes, by operation and peer.
 type samples map[string]map[string][]sample
 
-// measure runs every operation by every peer in each pass, each time in another order, so that what else the
-// machine does meets all of them. A first pass, which does not count, has statements prepared and connections made,
-// and finds how often an operation runs in a slice.
+// measure runs every operation by every peer in each pass, each time in an order of chance, so that what else the
+// machine does, and what one leaves behind, meets all of them. A first pass, which does not count, has statements
+// prepared and connections made, and finds how often an operation runs in a slice: so the reference is the first in it.
 func measure(ctx context.Context, progress io.Writer, d *database, peers []peer, ops []operation, m method) (samples, error) {
 	all := samples{}
 	runs := map[string]int{}
@@ -44,8 +46,11 @@ func measure(ctx context.Context, progress io.Writer, d *database, peers []peer,
 	for pass := range m.passes + 1 {
 		_, _ = fmt.Fprintf(progress, "\rpass %d of %d ", pass, m.passes)
 		for _, op := range ops {
-			for k := range peers {
-				p := peers[(k+pass)%len(peers)]
+			order := slices.Clone(peers)
+			if pass > 0 {
+				rand.Shuffle(len(order), func(i, k int) { order[i], order[k] = order[k], order[i] })
+			}
+			for _, p := range order {
 				if !op.has(p) {
 					continue
 				}
@@ -59,11 +64,6 @@ func measure(ctx context.Context, progress io.Writer, d *database, peers []peer,
 					runs[op.name] = min(max(int(m.slice/max(s.serial, 1)), 1), maxRuns/2)
 				}
 			}
-			if op.tables != "" {
-				if _, err := d.pool.Exec(ctx, "VACUUM "+op.tables); err != nil {
-					return nil, err
-				}
-			}
 		}
 	}
 	_, _ = fmt.Fprintln(progress)
@@ -73,6 +73,11 @@ func measure(ctx context.Context, progress io.Writer, d *database, peers []peer,
 // sample runs an operation n times in a row, and twice as often by all goroutines.
 func (op operation) sample(ctx context.Context, d *database, p peer, n int, limit time.Duration) (s sample, err error) {
 	err = op.slice(ctx, d, p, n, func(run func(context.Context, int) error) error {
+		release, err := apart(d.postmaster)
+		defer release()
+		if err != nil {
+			return err
+		}
 		var before, after runtime.MemStats
 		runtime.GC()
 		used := processorTime(d.postmaster)
@@ -130,6 +135,11 @@ func (op operation) slice(ctx context.Context, d *database, p peer, n int, do fu
 	if op.clean != nil {
 		_, errClean := d.pool.Exec(ctx, op.clean(d))
 		err = errors.Join(err, errClean)
+	}
+	if op.tables != "" {
+		// Of all pages: what it takes the others to have drifts with each time, and with that the plans.
+		_, errVacuum := d.pool.Exec(ctx, "VACUUM (DISABLE_PAGE_SKIPPING) "+op.tables)
+		err = errors.Join(err, errVacuum)
 	}
 	return err
 }
