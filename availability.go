@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/Masterminds/squirrel"
@@ -112,18 +113,18 @@ type AvailabilityStore interface {
 const slotColumns = "id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at"
 
 type slotStatements struct {
-	addSlot, addSlots, replaceSlots      statement
-	holdUser, clearSlots                 statement
-	updateSlot, deleteSlot               statement
-	slot, slots                          statement
-	mutualUsers, mutualSlots, mutualBusy statement
+	addSlot, addSlots, replaceSlots statement
+	holdUser, clearSlots            statement
+	updateSlot, deleteSlot          statement
+	slot, slots                     statement
+	mutualTime                      statement
 }
 
 func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 	slots := squirrel.Select(columns("s", slotColumns)).From(t.slot + " s")
-	mutualUsers := squirrel.Select("u.id").From(t.user + " u").Where("u.id = ANY(ARRAY[$1::bigint, $2::bigint])")
+	both := "u.id = ANY(ARRAY[$1::bigint, $2::bigint])"
 	if matchedOnly {
-		mutualUsers = mutualUsers.Where("EXISTS (SELECT FROM " + t.match + " m WHERE " + ofPair + " AND m.status = 'accepted')")
+		both += " AND EXISTS (SELECT FROM " + t.match + " m WHERE " + ofPair + " AND m.status = 'accepted')"
 	}
 	return slotStatements{
 		addSlot:      addSlot(t),
@@ -144,13 +145,9 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 			Where("s.user_id = $1::bigint AND (s.user_id, s.start_dt_utc, s.id) > ($1::bigint, $2::timestamp, $3::bigint) AND s.start_dt_utc < $4::timestamp").
 			OrderBy("s.start_dt_utc", "s.id").Suffix("LIMIT $5::bigint"))).
 			Where("u.id = $1::bigint")),
-		mutualUsers: compile("MutualUsers", mutualUsers),
-		// As in slots. MutualAvailability sorts.
-		mutualSlots: compile("MutualSlots", squirrel.Expr(constant(slotsFrom(t, "$1::bigint", "$3::timestamp", "$4::timestamp"))+
-			" UNION ALL "+constant(slotsFrom(t, "$2::bigint", "$3::timestamp", "$4::timestamp")))),
-		mutualBusy: compile("MutualBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
-			Where("b.user_id IN ($1::bigint, $2::bigint) AND b.starts_at < $4::timestamp AND b.ends_at > $3::timestamp").
-			OrderBy("b.starts_at")),
+		mutualTime: compile("MutualTime", union(thatExist(t, both),
+			freeTime(t, "$1::bigint", "$3::timestamp", "$4::timestamp"), freeTime(t, "$2::bigint", "$3::timestamp", "$4::timestamp"),
+			busyTime(t, "$1::bigint", "$3::timestamp", "$4::timestamp"), busyTime(t, "$2::bigint", "$3::timestamp", "$4::timestamp"))),
 	}
 }
 
@@ -173,13 +170,6 @@ func addSlot(t tables) statement {
 // those are a narrow range of the index on start.
 func meets(slot, start, end string) string {
 	return slot + ".start_dt_utc < " + end + " AND " + slot + ".start_dt_utc > (" + start + " - interval '24 hours') AND " + slot + ".end_dt_utc > " + start
-}
-
-// slotsFrom are the slots of a user that meet the time from start to end. Its row comparison is said by slots.
-func slotsFrom(t tables, user, start, end string) squirrel.SelectBuilder {
-	return squirrel.Select(ownedSlot).From(t.slot + " s").
-		Where("s.user_id = " + user + " AND (s.user_id, s.start_dt_utc) > (" + user + ", (" + start + " - interval '24 hours'))").
-		Where(meets("s", start, end))
 }
 
 func insertSlots(t tables) squirrel.InsertBuilder {
@@ -516,47 +506,95 @@ func (p *Postgres) MutualAvailability(ctx context.Context, actor, other UserID, 
 	if err := errors.Join(errs...); err != nil {
 		return nil, opError(op, err)
 	}
-	var users []int64
-	var free, busy []ownedWindow
-	err = p.send(ctx, op, func(b *batch) {
-		queueAll(b, p.sql.mutualUsers, (*rowReader).integer, &users, int64(actor), int64(other))
-		args := []any{int64(actor), int64(other), timestamp(span.Start), timestamp(span.End)}
-		queueAll(b, p.sql.mutualSlots, scanOwnedWindow, &free, args...)
-		queueAll(b, p.sql.mutualBusy, scanOwnedWindow, &busy, args...)
-	})
+	entries, err := queryAll(ctx, p, op, p.sql.mutualTime, scanEntry, int64(actor), int64(other), timestamp(span.Start), timestamp(span.End))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(users) < 2:
+	case countOf(entries, isThere) < 2:
 		return nil, opError(op, ErrNotFound)
 	}
-	both := intersect(mergeWindows(windowsOf(free, actor)), mergeWindows(windowsOf(free, other)))
-	both = subtract(clip(both, span), mergeWindows(append(windowsOf(busy, actor), windowsOf(busy, other)...)))
-	return dropShort(both, q.AtLeast), nil
+	both := intersect(mergeWindows(windowsOf(entries, isFree, actor)), mergeWindows(windowsOf(entries, isFree, other)))
+	busy := append(windowsOf(entries, isBusy, actor), windowsOf(entries, isBusy, other)...)
+	return dropShort(subtract(clip(both, span), mergeWindows(busy)), q.AtLeast), nil
 }
 
-// ownedWindow is a window of somebody's.
-type ownedWindow struct {
+// entry is one thing that is known of a person. Several kinds of them come from one statement, in any order.
+type entry struct {
+	kind entryKind
+	id   int64 // of the person, or what kind says
 	Window
-	user UserID
 }
 
-// What scanOwnedWindow reads of a slot s and of a booking b.
+type entryKind int64
+
 const (
-	ownedSlot    = "s.user_id, s.start_dt_utc, s.end_dt_utc"
-	ownedBooking = "b.user_id, b.starts_at, b.ends_at"
+	isThere   entryKind = iota // the person exists
+	isFree                     // in the window
+	isBusy                     // likewise
+	isMatched                  // with the person of that id
+	slotCount                  // the id is how many slots there are of all people
 )
 
-func scanOwnedWindow(r *rowReader) ownedWindow {
-	user := UserID(r.integer())
-	return ownedWindow{Window{r.time(), r.time()}, user}
+// entries is a part of such a statement: those of a kind.
+func entries(kind entryKind, id, start, end string) squirrel.SelectBuilder {
+	return squirrel.Select(fmt.Sprintf("%d::bigint AS kind", kind), id+" AS id", start+" AS starts_at", end+" AS ends_at")
 }
 
-func windowsOf(all []ownedWindow, user UserID) []Window {
+// entriesWithout are those of a kind that has no window.
+func entriesWithout(kind entryKind, id string) squirrel.SelectBuilder {
+	return entries(kind, id, "NULL::timestamp", "NULL::timestamp")
+}
+
+// thatExist are those of the users u for whom a condition holds.
+func thatExist(t tables, condition string) squirrel.SelectBuilder {
+	return entriesWithout(isThere, "u.id::bigint").From(t.user + " u").Where(condition)
+}
+
+// freeTime are the slots of a user that meet the time from start to end. They are sorted so that a plan for any values,
+// which takes a time between two bounds for rare, does not read everybody's from the index on start, which has no id.
+func freeTime(t tables, user, start, end string) squirrel.SelectBuilder {
+	return entries(isFree, "s.user_id::bigint", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
+		Where("s.user_id = "+user).Where(meets("s", start, end)).OrderBy("s.start_dt_utc", "s.id")
+}
+
+// busyTime are the bookings of a user that meet the time from start to end.
+func busyTime(t tables, user, start, end string) squirrel.SelectBuilder {
+	return entries(isBusy, "b.user_id::bigint", "b.starts_at", "b.ends_at").From(t.booking + " b").
+		Where("b.user_id = " + user + " AND b.starts_at < " + end + " AND b.ends_at > " + start)
+}
+
+// union makes one statement of parts.
+func union(parts ...squirrel.SelectBuilder) squirrel.Sqlizer {
+	texts := make([]string, len(parts))
+	for i, part := range parts {
+		texts[i] = "(" + constant(part) + ")"
+	}
+	return squirrel.Expr(strings.Join(texts, " UNION ALL "))
+}
+
+func scanEntry(r *rowReader) entry {
+	e := entry{kind: entryKind(r.integer()), id: r.integer()}
+	if e.kind == isFree || e.kind == isBusy {
+		e.Start, e.End = r.time(), r.time()
+	}
+	return e
+}
+
+func countOf(all []entry, kind entryKind) (n int) {
+	for _, e := range all {
+		if e.kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// windowsOf are the windows of a kind of a person's.
+func windowsOf(all []entry, kind entryKind, user UserID) []Window {
 	var own []Window
-	for _, w := range all {
-		if w.user == user {
-			own = append(own, w.Window)
+	for _, e := range all {
+		if e.kind == kind && e.id == int64(user) {
+			own = append(own, e.Window)
 		}
 	}
 	return own

@@ -83,21 +83,23 @@ func (c *Candidate) UnmarshalJSON(b []byte) error {
 }
 
 type candidateStatements struct {
-	askerExists, askerSlots, askerBusy, askerMatches statement
-	allSlots                                         statement
-	soonest, mostTime, mostTimeByGroup               statement
+	asker, askerAmongAll               statement
+	soonest, mostTime, mostTimeByGroup statement
 }
 
 func newCandidateStatements(t tables) candidateStatements {
+	asker := []squirrel.SelectBuilder{
+		thatExist(t, "u.id = $1::bigint"),
+		freeTime(t, "$1::bigint", "$2::timestamp", "$3::timestamp"),
+		busyTime(t, "$1::bigint", "$2::timestamp", "$3::timestamp"),
+		entriesWithout(isMatched, "CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END::bigint").
+			From(t.match + " m").Where(ofActor + " AND NOT (m.status = 'cancelled' AND m.updated_at <= $4::timestamp)"),
+	}
+	// As last counted by VACUUM or ANALYZE.
+	all := entriesWithout(slotCount, "greatest(c.reltuples::bigint, 0)").From("pg_catalog.pg_class c").Where("c.oid = " + regclass(t.slot))
 	return candidateStatements{
-		askerExists: compile("CandidatesAsker", squirrel.Select("u.id").From(t.user+" u").Where("u.id = $1::bigint")),
-		askerSlots:  compile("CandidatesSlots", slotsFrom(t, "$1::bigint", "$2::timestamp", "$3::timestamp")),
-		askerBusy: compile("CandidatesBusy", squirrel.Select(ownedBooking).From(t.booking+" b").
-			Where("b.user_id = $1::bigint AND b.starts_at < $3::timestamp AND b.ends_at > $2::timestamp").OrderBy("b.starts_at")),
-		askerMatches: compile("CandidatesMatches", squirrel.Select("CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END").
-			From(t.match+" m").Where(ofActor+" AND NOT (m.status = 'cancelled' AND m.updated_at <= $2::timestamp)")),
-		allSlots: compile("CandidatesSlotCount", squirrel.Select("greatest(c.reltuples::bigint, 0)").From("pg_catalog.pg_class c").
-			Where("c.oid = "+regclass(t.slot))),
+		asker:           compile("CandidatesAsker", union(asker...)),
+		askerAmongAll:   compile("CandidatesAskerAmongAll", union(append(asker, all)...)),
 		soonest:         soonestCandidates(t),
 		mostTime:        mostTimeCandidates(t, false),
 		mostTimeByGroup: mostTimeCandidates(t, true),
@@ -136,15 +138,14 @@ func verified(t tables, user string) string {
 }
 
 // sharedWindows is one row w of the windows that a person shares with the asker: what of the person's
-// slots, merged, is in the asker's time. Where there is none, first is NULL.
+// slots, merged, is in the asker's time. Where there is none, first is NULL. The slots are sorted as in freeTime.
 func sharedWindows(t tables, user string) string {
-	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From(t.slot + " o").
-		Where("o.user_id = " + user + " AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)" +
-			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')")
-	all := func(bound string) string {
-		return "array_agg((extract(epoch FROM " + bound + ") * 1000000)::bigint ORDER BY r)"
-	}
-	windows := squirrel.Select("min(lower(r)) AS first", all("lower(r)")+" AS starts", all("upper(r)")+" AS ends",
+	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").
+		Where("o.user_id = "+user+" AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)"+
+			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc", "o.id")
+	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From("(" + constant(own) + ") o")
+	// What unnest makes of a multirange is in order.
+	windows := squirrel.Select("min(lower(r)) AS first", "array_agg(lower(r)) AS starts", "array_agg(upper(r)) AS ends",
 		microseconds("upper(r) - lower(r)")+" AS time").
 		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where(longEnough("upper(r) - lower(r)"))
 	return "LATERAL (" + constant(windows) + ") w"
@@ -163,24 +164,25 @@ func sharedWindows(t tables, user string) string {
 // is not true is where the search has ended.
 func soonestCandidates(t tables) statement {
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
-	// What is quickly seen comes first: most slots that are too short have no other that goes on from them.
-	adjacent := squirrel.Select("true").From(t.slot + " o").
+	// What is quickly seen comes first: most slots that are too short have no other that goes on from them. These look
+	// for an id, which keeps them, too, from everybody's slots.
+	adjacent := squirrel.Select("o.id").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
 	const late = "(clock_timestamp() - statement_timestamp()) >= ($12::bigint * interval '1 microsecond')"
 	// A slot that goes on from the one before it, or comes after one that is long enough, does not begin the first window.
 	// To see that before windows are merged keeps one person's many slots from being merged once for each.
-	earlier := squirrel.Select("true").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
-		Where(longEnough("least(o.end_dt_utc, f.ends_at) - o.start_dt_utc"))
-	before := squirrel.Select("o.end_dt_utc").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc" +
-		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC").Limit(1)
-	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND NOT EXISTS (" + constant(earlier) + ")"
+	earlier := squirrel.Select("o.id").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
+		Where(longEnough("least(o.end_dt_utc, f.ends_at) - o.start_dt_utc")).Limit(1)
+	before := squirrel.Select("o.end_dt_utc").From(t.slot+" o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc"+
+		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
+	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND (" + constant(earlier) + ") IS NULL"
 	found := func(first, leads, where, direction string, keys ...string) squirrel.SelectBuilder {
 		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
 		// all of them.
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others).
-			Where("CASE WHEN ("+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+")) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ("+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") IS NOT NULL) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $7::bigint")
 	}
@@ -271,12 +273,11 @@ type ranked struct {
 func scanRanked(r *rowReader) ranked {
 	c := ranked{Candidate: Candidate{UserID: UserID(r.integer()), DisplayName: r.text(), Timezone: r.text()}, first: r.time(), total: r.integer()}
 	c.Total = time.Duration(c.total) * time.Microsecond
-	var starts, ends []int64
-	r.scan(&starts, &ends)
+	starts, ends := r.times(), r.times()
 	c.start, c.end, c.looked, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
-	c.Windows = make([]Window, len(starts))
-	for i := range starts {
-		c.Windows[i] = Window{time.UnixMicro(starts[i]).UTC(), time.UnixMicro(ends[i]).UTC()}
+	c.Windows = make([]Window, min(len(starts), len(ends)))
+	for i := range c.Windows {
+		c.Windows[i] = Window{starts[i], ends[i]}
 	}
 	return c
 }
@@ -506,27 +507,28 @@ type asker struct {
 
 func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q CandidateQuery, now time.Time) (asker, error) {
 	const op = "Candidates"
-	a := asker{matched: []int64{}} // NULL would leave out everyone
-	var exists, counted bool
-	var id int64
-	var slots, busy []ownedWindow
-	err := p.send(ctx, op, func(b *batch) {
-		queueOne(b, p.sql.askerExists, (*rowReader).integer, &id, &exists, int64(actor))
-		args := []any{int64(actor), timestamp(span.Start), timestamp(span.End)}
-		queueAll(b, p.sql.askerSlots, scanOwnedWindow, &slots, args...)
-		queueAll(b, p.sql.askerBusy, scanOwnedWindow, &busy, args...)
-		queueAll(b, p.sql.askerMatches, (*rowReader).integer, &a.matched, int64(actor), timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
-		if q.Order == MostTimeFirst {
-			queueOne(b, p.sql.allSlots, (*rowReader).integer, &a.allSlots, &counted)
-		}
-	})
-	if err == nil && !exists {
-		err = opError(op, ErrNotFound)
+	s := p.sql.asker
+	if q.Order == MostTimeFirst {
+		s = p.sql.askerAmongAll
 	}
-	if err != nil {
+	entries, err := queryAll(ctx, p, op, s, scanEntry, int64(actor), timestamp(span.Start), timestamp(span.End),
+		timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
+	switch {
+	case err != nil:
 		return asker{}, err
+	case countOf(entries, isThere) == 0:
+		return asker{}, opError(op, ErrNotFound)
 	}
-	a.id = actor
-	a.free = dropShort(subtract(clip(mergeWindows(windowsOf(slots, actor)), span), mergeWindows(windowsOf(busy, actor))), q.AtLeast)
+	a := asker{id: actor, matched: []int64{}} // NULL would leave out everyone
+	for _, e := range entries {
+		switch e.kind {
+		case isMatched:
+			a.matched = append(a.matched, e.id)
+		case slotCount:
+			a.allSlots = e.id
+		}
+	}
+	free, busy := mergeWindows(windowsOf(entries, isFree, actor)), mergeWindows(windowsOf(entries, isBusy, actor))
+	a.free = dropShort(subtract(clip(free, span), busy), q.AtLeast)
 	return a, nil
 }

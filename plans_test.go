@@ -38,15 +38,15 @@ func (s *sent) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBat
 
 func (*sent) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
-// TestReadsNoMoreOfMore sees that what one person does reads as much among 300 people as among 6,000, whether
+// TestReadsNoMoreOfMore sees that what one person does reads as much among 300 people as among 1,200 and 6,000, whether
 // PostgreSQL plans a statement for its values, or once for any, as it comes to after a few runs: it then takes a time
-// between two bounds for rare, and an index on time for a good one.
+// between two bounds for rare, and an index on time for a good one, up to a size.
 func TestReadsNoMoreOfMore(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	blocks := map[string][]int{}
 	order := []string{}
-	for _, people := range []int{300, 6000} {
+	for _, people := range []int{300, 1200, 6000} {
 		db := soultribetest.New(t)
 		me, other := peopleWithEverything(t, db, people)
 		var steps sent
@@ -83,8 +83,8 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 	}
 	for _, name := range order {
 		t.Logf("%-50s blocks: %v", name, blocks[name])
-		require.Len(t, blocks[name], 2, name)
-		few, many := blocks[name][0], blocks[name][1]
+		require.Len(t, blocks[name], 3, name)
+		few, many := blocks[name][0], max(blocks[name][1], blocks[name][2])
 		// Indexes have a level more, and a person's rows are not in one place any more.
 		if many > 2*few+20 {
 			t.Errorf("%s reads %d blocks among few people, and %d among many", name, few, many)
@@ -147,6 +147,12 @@ func peopleWithEverything(t *testing.T, db *soultribetest.DB, people int) (me, o
 			SELECT m.id, timestamp '2026-02-10' + m.id * interval '1 hour', 3600, m.user1_id, 'completed', timestamp '2026-02-01', timestamp '2026-02-01' FROM match m WHERE status = 'accepted';
 		INSERT INTO meetup (match_id, scheduled_time, duration_seconds, proposer_id, status, created_at, updated_at)
 			SELECT m.id, timestamp '2026-04-10' + m.id * interval '1 hour', 3600, m.user1_id, 'proposed', timestamp '2026-02-01', timestamp '2026-02-01' FROM match m WHERE status = 'accepted'`)
+	require.NoError(t, err)
+	// What is over and gone leaves indexes that are larger than what is in them, and so dearer to the planner.
+	_, err = db.Pool.Exec(t.Context(), `
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT id, s, s + interval '1 hour', s, s + interval '1 hour', 'UTC', s, s FROM "user", generate_series(timestamp '2025-03-04', '2025-03-05', '2 hours') s;
+		DELETE FROM availabilityslot WHERE start_dt_utc < timestamp '2026-01-01'`)
 	require.NoError(t, err)
 	_, err = db.Pool.Exec(t.Context(), "VACUUM ANALYZE")
 	require.NoError(t, err)

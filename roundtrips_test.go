@@ -146,18 +146,18 @@ func TestRoundTrips(t *testing.T) {
 		{"Slot", 1, 1, func() error { _, err := st.Slot(ctx, a.ID, made.ID); return err }},
 		{"Slots", 1, 1, func() error { _, err := st.Slots(ctx, a.ID, soultribe.SlotQuery{}); return err }},
 		// Who exists, their slots, their meetups.
-		{"MutualAvailability", 1, 3, func() error {
+		{"MutualAvailability", 1, 1, func() error {
 			_, err := st.MutualAvailability(ctx, a.ID, b.ID, soultribe.MutualQuery{})
 			return err
 		}},
 		// The asker's existence, slots, meetups and matches; then those who share the time.
-		{"Candidates", 2, 5, func() error {
+		{"Candidates", 2, 2, func() error {
 			page, err := st.Candidates(ctx, a.ID, soultribe.CandidateQuery{})
 			require.NotEmpty(t, page.Items)
 			return err
 		}},
 		// With how many slots there are, of which the number of people to look at follows.
-		{"Candidates", 2, 6, func() error {
+		{"Candidates", 2, 2, func() error {
 			_, err := st.Candidates(ctx, a.ID, soultribe.CandidateQuery{Order: soultribe.MostTimeFirst})
 			return err
 		}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,7 +108,10 @@ func (r *rowReader) time() time.Time {
 		r.column++
 		return time.Time{}
 	}
-	micros := r.micros()
+	return toTime(r.micros())
+}
+
+func toTime(micros int64) time.Time {
 	return time.UnixMicro(min(max(micros, firstTime.UnixMicro()-year2000), lastTime.UnixMicro()-year2000) + year2000).UTC()
 }
 
@@ -121,33 +125,40 @@ func (r *rowReader) optionalTime() *time.Time {
 	return &t
 }
 
-var timestampCodec pgtype.TimestampCodec
-
 // micros reads a timestamp as PostgreSQL stores it, in microseconds since 2000, of which the first and the
 // last are the infinities.
 func (r *rowReader) micros() int64 {
 	raw, isBinary := r.next()
-	switch {
-	case raw == nil:
+	if raw == nil {
 		return 0
-	case isBinary && len(raw) == 8:
-		return int64(binary.BigEndian.Uint64(raw)) //nolint:gosec // two's complement, as PostgreSQL sends it
-	case isBinary:
+	}
+	micros, ok := parseMicros(raw, isBinary)
+	if !ok {
 		r.fail("timestamp")
-		return 0
+	}
+	return micros
+}
+
+var timestampCodec pgtype.TimestampCodec
+
+func parseMicros(raw []byte, isBinary bool) (micros int64, ok bool) {
+	if isBinary {
+		if len(raw) != 8 {
+			return 0, false
+		}
+		return int64(binary.BigEndian.Uint64(raw)), true //nolint:gosec // two's complement, as PostgreSQL sends it
 	}
 	var ts pgtype.Timestamp
 	if err := timestampCodec.PlanScan(nil, pgtype.TimestampOID, pgx.TextFormatCode, &ts).Scan(raw, &ts); err != nil {
-		r.fail("timestamp")
-		return 0
+		return 0, false
 	}
 	switch ts.InfinityModifier {
 	case pgtype.Infinity:
-		return math.MaxInt64
+		return math.MaxInt64, true
 	case pgtype.NegativeInfinity:
-		return math.MinInt64
+		return math.MinInt64, true
 	}
-	return ts.Time.UnixMicro() - year2000
+	return ts.Time.UnixMicro() - year2000, true
 }
 
 // microsAt is micros of a column that is read at another place, too.
@@ -159,12 +170,39 @@ func (r *rowReader) microsAt(column int) int64 {
 	return micros
 }
 
-// scan has pgx read the next columns, which are of other types.
-func (r *rowReader) scan(dst ...any) {
-	all := make([]any, len(r.values)) // what is nil is passed over
-	copy(all[r.column:], dst)
-	r.column += len(dst)
-	if err := r.row.Scan(all...); err != nil && r.err == nil {
-		r.err = err
+// times reads an array of timestamps, none of which is NULL.
+func (r *rowReader) times() []time.Time {
+	// In the binary format there are the number of dimensions, a flag, the type, and of the one dimension its length and
+	// first index, each of four bytes. Then comes each element behind its length. An empty array has no dimension.
+	const empty, head, length, element = 12, 20, 4, 12
+	raw, isBinary := r.next()
+	var texts []string
+	count := max(0, len(raw)-head) / element
+	switch {
+	case isBinary && len(raw) != empty && len(raw) != head+count*element:
+		r.fail("array of timestamps")
+		return nil
+	case !isBinary && len(raw) > len("{}"):
+		texts = strings.Split(string(raw[1:len(raw)-1]), ",")
+		count = len(texts)
+	case !isBinary:
+		count = 0
 	}
+	times := make([]time.Time, count)
+	for i := range times {
+		var micros int64
+		var ok bool
+		if isBinary {
+			at := head + i*element
+			micros, ok = parseMicros(raw[at+length:at+element], true)
+		} else {
+			micros, ok = parseMicros([]byte(strings.Trim(texts[i], `"`)), false)
+		}
+		if !ok {
+			r.fail("array of timestamps")
+			return nil
+		}
+		times[i] = toTime(micros)
+	}
+	return times
 }

@@ -427,21 +427,25 @@ SELECT c.user_id, coalesce(p.display_name, ''), coalesce(p.timezone, ''), c.star
 FROM page c LEFT JOIN profile p ON p.user_id = c.user_id
 ORDER BY c.place, c.half, c.key1, c.key2, c.key3`
 
-	// sharedSQL is what a person's slots, merged, have of the actor's time.
+	// sharedSQL is what a person's slots, merged, have of the actor's time. They are sorted, and strangerSQL looks for an
+	// id, for the reason that mutualSlotsSQL returns one.
 	sharedSQL = `
 			SELECT min(lower(r)) AS first, array_agg(lower(r) ORDER BY r) AS starts, array_agg(upper(r) ORDER BY r) AS ends,
 				(sum(extract(epoch FROM upper(r) - lower(r))) * 1000000)::bigint AS total
 			FROM unnest((
-				SELECT range_agg(tsrange(o.start_dt_utc, o.end_dt_utc)) FROM availabilityslot o
-				WHERE o.user_id = s.user_id AND o.start_dt_utc < (SELECT ends_at FROM horizon)
-					AND o.start_dt_utc > (SELECT starts_at FROM horizon) - interval '24 hours'
+				SELECT range_agg(tsrange(o.start_dt_utc, o.end_dt_utc)) FROM (
+					SELECT start_dt_utc, end_dt_utc FROM availabilityslot
+					WHERE user_id = s.user_id AND start_dt_utc < (SELECT ends_at FROM horizon)
+						AND start_dt_utc > (SELECT starts_at FROM horizon) - interval '24 hours'
+					ORDER BY start_dt_utc, id
+				) o
 			) * (SELECT free FROM horizon)) AS r WHERE upper(r) - lower(r) >= interval '1 hour'
 		`
 
 	// strangerSQL ends the condition of a slot of somebody's who may be a candidate.
-	strangerSQL = `EXISTS (
-				SELECT FROM availabilityslot o
-				WHERE o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc))
+	strangerSQL = `(
+				SELECT o.id FROM availabilityslot o
+				WHERE o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc LIMIT 1) IS NOT NULL)
 			AND s.user_id <> $1 AND s.user_id <> ALL ($4::bigint[])
 			AND (SELECT u.email_verified_at IS NOT NULL FROM "user" u WHERE u.id = s.user_id)`
 )
