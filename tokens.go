@@ -129,7 +129,7 @@ func newTokenStatements(t tables, plaintext bool) tokenStatements {
 		issueReset:      issueToken(t, "IssuePasswordReset", t.reset, byEmail, "true", "u.email", ""),
 		holdUserByEmail: compile("HoldUserByEmail", squirrel.Select("u.id").From(t.user+" u").Where(byEmail).Suffix("FOR NO KEY UPDATE")),
 		holdUserByReset: compile("HoldUserByReset", squirrel.Select("u.id").From(t.user+" u").
-			Where("u.id = (SELECT t.user_id FROM "+t.reset+" t WHERE "+bySecret(plaintext)+")").Suffix("FOR NO KEY UPDATE")),
+			Where("u.id = ("+bySecret(t.reset, "t.user_id", plaintext)+")").Suffix("FOR NO KEY UPDATE")),
 		checkVerification: checkToken(t, "CheckEmailVerification", t.verification, plaintext),
 		checkReset:        checkToken(t, "CheckPasswordReset", t.reset, plaintext),
 		verifyEmail:       verifyEmail(t, plaintext),
@@ -137,14 +137,23 @@ func newTokenStatements(t tables, plaintext bool) tokenStatements {
 	}
 }
 
-// bySecret finds the token whose stored hash is $1. Rows that hold plain text are compared by their hash,
-// for which there is an index, so that no secret is sent to the database.
-func bySecret(plaintext bool) string {
-	if !plaintext {
-		return "t.token = $1::text"
+// The secret of a token is compared by its hash, $1. Rows that hold plain text are found by the hash of that, of
+// which there is an index, so that no secret is sent to the database.
+const (
+	byHash      = "t.token = $1::text"
+	byPlaintext = "t.token NOT LIKE 'sha256:%' AND " +
+		`('sha256:' || encode(sha256(decode(replace(t.token, E'\\', E'\\\\'), 'escape')), 'hex')) = $1::text`
+)
+
+// bySecret finds the token of a secret. That it is one at most shows a plan for any values that it need not read
+// everyone to whom a token could belong.
+func bySecret(table, columns string, plaintext bool) string {
+	list := squirrel.Select(columns).From(table + " t")
+	text := constant(list.Where(byHash))
+	if plaintext {
+		text += " UNION ALL " + constant(list.Where(byPlaintext))
 	}
-	return "(t.token = $1::text OR t.token NOT LIKE 'sha256:%' AND " +
-		`('sha256:' || encode(sha256(decode(replace(t.token, E'\\', E'\\\\'), 'escape')), 'hex')) = $1::text)`
+	return text + " LIMIT 1"
 }
 
 // issueToken stores a token, unless the user has one from within the cool-down ($5 to $4). The user is
@@ -174,7 +183,7 @@ func checkToken(t tables, name, table string, plaintext bool) statement {
 			` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	}
 	return compile(name, squirrel.Select("t.used_at IS NOT NULL OR "+dead, "t.expires_at", taken).
-		From(table+" t").Join(t.user+" u ON u.id = t.user_id").Where(bySecret(plaintext)))
+		From("("+bySecret(table, "t.*", plaintext)+") t").Join(t.user+" u ON u.id = t.user_id"))
 }
 
 // outdated means that a reset is from before the last change of password, or was mailed to an address
@@ -191,55 +200,52 @@ const beforeChange = "coalesce(t.created_at < u.credentials_changed_at, false)"
 const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <> lower(u.email COLLATE "C"))`
 
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
-// for the user, and then its update looks at the token as the last one left it.
+// for the user, and then its update looks at the tokens as the last one left them. The others of the user die with the
+// one that is redeemed. Where another account has the address, that of the user cannot be changed to it, and all is undone.
 func verifyEmail(t tables, plaintext bool) statement {
-	free := "NOT EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> k.user_id AND lower(o.email COLLATE "C") = lower(k.sent_to COLLATE "C"))`
-	return compile("VerifyEmail", squirrel.Select("k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.changes_email AND NOT k.free",
-		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
-		From("known k").LeftJoin("verified v ON true"),
-		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "coalesce(t.changes_email, false) AS changes_email", "t.used_at", "t.expires_at", "t.created_at").
-			From(t.verification + " t").Where(bySecret(plaintext))},
-		with{"owner", squirrel.Select("u.id", "u.email", "u.credentials_changed_at").From(t.user + " u").Where("u.id = (SELECT t.user_id FROM token t)").Suffix("FOR NO KEY UPDATE")},
-		with{"located", squirrel.Select("t.*", worthless+" AS dead").
-			From("token t").Join("owner u ON u.id = t.user_id")},
-		with{"known", squirrel.Select("k.*", "NOT k.changes_email OR "+free+" AS free").From("located k")},
-		with{"redeemed", squirrel.Update(t.verification+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
-			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.dead AND k.free").
-			Suffix("RETURNING r.id, r.user_id, k.sent_to, k.changes_email")},
-		with{"siblings", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")},
+	return compile("VerifyEmail", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("verified v ON true"),
+		with{"token", squirrel.Expr(bySecret(t.verification, tokenColumns+", coalesce(t.changes_email, false) AS changes_email", plaintext))},
+		with{"known", squirrel.Select("t.*", worthless+" AS dead").From("token t").Join(t.user + " u ON u.id = t.user_id").
+			Suffix("FOR NO KEY UPDATE OF u")},
+		with{"redeemed", redeem(t.verification, "k.sent_to", "k.changes_email")},
 		with{"resets", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("r.changes_email AND s.user_id = r.user_id AND s.used_at IS NULL")},
+			Where("r.own AND r.changes_email AND s.user_id = r.user_id AND s.used_at IS NULL")},
 		with{"verified", squirrel.Update(t.user+" u").
 			Set("email", squirrel.Expr("CASE WHEN r.changes_email THEN r.sent_to ELSE u.email END")).
 			Set("email_verified_at", squirrel.Expr("CASE WHEN r.changes_email THEN $2::timestamp ELSE coalesce(u.email_verified_at, $2::timestamp) END")).
-			From("redeemed r").Where("u.id = r.user_id").
+			From("redeemed r").Where("r.own AND u.id = r.user_id").
 			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
 }
 
 // resetPassword is to passwords what verifyEmail is to addresses. The user is locked by a statement before
 // it, so that it sees, and kills, what was issued meanwhile.
 func resetPassword(t tables, plaintext bool) statement {
-	return compile("ResetPassword", squirrel.Select("k.used_at IS NOT NULL OR k.dead", "k.expires_at", "false",
-		"v.id IS NOT NULL", "k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)").
-		From("known k").LeftJoin("changed v ON true"),
-		with{"token", squirrel.Select("t.id", "t.user_id", "t.sent_to", "t.used_at", "t.expires_at", "t.created_at").
-			From(t.reset + " t").Where(bySecret(plaintext))},
-		with{"known", squirrel.Select("t.*", outdated+" AS dead", "t.sent_to IS NOT NULL AS verifies").
-			From("token t").Join(t.user + " u ON u.id = t.user_id")},
-		with{"redeemed", squirrel.Update(t.reset+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
-			Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.dead").
-			Suffix("RETURNING r.id, r.user_id, k.verifies")},
-		with{"siblings", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")},
+	return compile("ResetPassword", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("changed v ON true"),
+		with{"token", squirrel.Expr(bySecret(t.reset, tokenColumns, plaintext))},
+		with{"known", squirrel.Select("t.*", outdated+" AS dead").From("token t").Join(t.user + " u ON u.id = t.user_id")},
+		with{"redeemed", redeem(t.reset, "k.sent_to IS NOT NULL AS verifies")},
 		with{"changes", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
+			Where("r.own AND s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
 		with{"changed", squirrel.Update(t.user+" u").
 			Set("password_hash", squirrel.Expr("$3::text")).
 			Set("credentials_changed_at", squirrel.Expr("$2::timestamp")).
 			Set("email_verified_at", squirrel.Expr("CASE WHEN r.verifies THEN coalesce(u.email_verified_at, $2::timestamp) ELSE u.email_verified_at END")).
-			From("redeemed r").Where("u.id = r.user_id").
+			From("redeemed r").Where("r.own AND u.id = r.user_id").
 			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
+}
+
+const tokenColumns = "t.id, t.user_id, t.sent_to, t.used_at, t.expires_at, t.created_at"
+
+// redemptionColumns are the columns of scanRedemption, of the token k and of the user v, who is there if it was redeemed.
+var redemptionColumns = []string{"k.used_at IS NOT NULL OR k.dead", "k.expires_at", "v.id IS NOT NULL",
+	"k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)"}
+
+// redeem marks the token k, whose row is its own, and all others of the user, unless k is no good. Where another client
+// marks k at the same moment, which redeems it, the others die none the less.
+func redeem(table string, more ...string) squirrel.UpdateBuilder {
+	return squirrel.Update(table+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
+		Where("r.user_id = k.user_id AND r.used_at IS NULL AND k.used_at IS NULL AND k.expires_at > $2::timestamp AND NOT k.dead").
+		Suffix("RETURNING " + strings.Join(append([]string{"r.id = k.id AS own", "r.user_id"}, more...), ", "))
 }
 
 // issue is what issueToken says.
@@ -341,7 +347,7 @@ func (p *Postgres) IssuePasswordReset(ctx context.Context, email string) (tok Is
 	return tok, true, nil
 }
 
-// redemption is what verifyEmail and resetPassword say.
+// redemption is what checkToken, verifyEmail and resetPassword say.
 type redemption struct {
 	used, taken, done bool
 	expires           time.Time
@@ -349,7 +355,7 @@ type redemption struct {
 }
 
 func scanRedemption(r *rowReader) redemption {
-	return redemption{used: r.boolean(), expires: r.time(), taken: r.boolean(), done: r.boolean(), user: scanUser(r)}
+	return redemption{used: r.boolean(), expires: r.time(), done: r.boolean(), user: scanUser(r)}
 }
 
 // redeem runs a statement that redeems $1 at $2, after one that locks the owner of $1 unless that is "".
