@@ -153,16 +153,16 @@ func newSlotStatements(t tables, matchedOnly bool) slotStatements {
 
 // addSlot leaves the verdict to the exclusion constraint, which ON CONFLICT asks without an error: no
 // lock, no deadlock, no aborted transaction. What is seen to be in the way refuses a slot before anything is
-// written, be it a lock or the sequence. A row without a slot is an overlap, no row is no user.
+// written, be it a lock or the sequence. Without a slot the row has the user, if there still is one.
 func addSlot(t tables) statement {
-	return compile("AddSlot", squirrel.Select("p.id", columns("a", slotColumns)).
-		From("(SELECT c.user_id AS id FROM clash c UNION ALL SELECT o.id FROM owner o) p").LeftJoin("added a ON true"),
-		with{"clash", squirrel.Select("s.user_id").From(t.slot + " s").
+	user := squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint")
+	return compile("AddSlot", squirrel.Select("CASE WHEN a.id IS NOT NULL THEN a.user_id WHEN EXISTS (SELECT FROM clash) THEN $1::bigint"+
+		" ELSE ("+constant(user.Suffix("FOR KEY SHARE"))+") END", columns("a", slotColumns)).From("(SELECT) p").LeftJoin("added a ON true"),
+		with{"clash", squirrel.Select("s.id").From(t.slot + " s").
 			Where("s.user_id = $1::bigint AND " + meets("s", "$2::timestamp", "$3::timestamp")).Limit(1)},
-		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint AND NOT EXISTS (SELECT FROM clash)").Suffix("FOR KEY SHARE")},
 		with{"added", insertSlots(t).
-			Select(squirrel.Select("o.id", "$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
-				From("owner o")).
+			Select(user.Columns("$2::timestamp", "$3::timestamp", "$4::timestamp", "$5::timestamp", "$6::text", "$7::timestamp", "$7::timestamp").
+				Where("NOT EXISTS (SELECT FROM clash)").Suffix("FOR KEY SHARE OF u")).
 			Suffix("ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING RETURNING " + slotColumns)})
 }
 
@@ -323,10 +323,16 @@ func (p *Postgres) AddSlot(ctx context.Context, actor UserID, n NewSlot) (Slot, 
 	if err := cmp.Or(errors.Join(checkID("actor", actor), err), r.checkAhead(now)); err != nil {
 		return Slot{}, opError(op, err)
 	}
-	s, err := queryOne(ctx, p, op, p.sql.addSlot, scanStored, int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now))
+	var isUser bool
+	s, err := queryOne(ctx, p, op, p.sql.addSlot, func(r *rowReader) Slot {
+		isUser = !r.null()
+		return scanStored(r)
+	}, int64(actor), r.start, r.end, r.startLocal, r.endLocal, r.zone, timestamp(now))
 	switch {
 	case err != nil:
 		return Slot{}, err
+	case !isUser:
+		return Slot{}, opError(op, ErrNotFound)
 	case s.ID == 0:
 		return Slot{}, opError(op, &OverlapError{})
 	}
