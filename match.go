@@ -116,7 +116,7 @@ func newMatchStatements(t tables) matchStatements {
 	answer := "c.status = 'pending' AND c.user2_id = $1::bigint"
 	return matchStatements{
 		requestMatch: requestMatch(t),
-		acceptMatch:  moveMatch(t, "AcceptMatch", "'accepted'", answer+" AND p.actor AND p.other"),
+		acceptMatch:  moveMatch(t, "AcceptMatch", "'accepted'", answer+" AND c.actor AND c.other"),
 		rejectMatch:  moveMatch(t, "RejectMatch", "'rejected'", answer),
 		cancelMatch: moveMatch(t, "CancelMatch", "'cancelled'", "(c.status = 'accepted' OR c.status = 'pending' AND c.user1_id = $1::bigint)",
 			with{"meetups", squirrel.Update(t.meetup+" x").
@@ -168,16 +168,16 @@ func requestMatch(t tables) statement {
 // moveMatch moves the match $2 to a status where condition holds. It decides by the row that it has
 // locked, and returns the row as it then is. The caller's transaction sees no error.
 func moveMatch(t tables, name, status, condition string, more ...with) statement {
-	return compile(name, squirrel.Select(matchOutcome("coalesce(v.%[1]s, c.%[1]s)", "v.id IS NOT NULL")...).
-		From("current c").CrossJoin("judged p").LeftJoin("moved v ON true"),
+	current := squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Where(ofActor + " AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")
+	return compile(name, squirrel.Select(matchOutcome("coalesce(v.%[1]s, p.%[1]s)", "v.id IS NOT NULL")...).
+		From("judged p").LeftJoin("moved v ON true"),
 		append([]with{
-			{"current", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Where(ofActor + " AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")},
-			{"judged", people("(SELECT u.id, u.email_verified_at IS NOT NULL AS verified FROM " + t.user +
-				" u WHERE u.id IN (SELECT c.user1_id FROM current c UNION ALL SELECT c.user2_id FROM current c)) p")},
+			{"judged", squirrel.Select("c.*", "true AS present", verified(t, "$1::bigint")+" AS actor",
+				verified(t, "CASE WHEN c.user1_id = $1::bigint THEN c.user2_id ELSE c.user1_id END")+" AS other").From("(" + constant(current) + ") c")},
 			{"moved", squirrel.Update(t.match+" m").
 				Set("status", squirrel.Expr(status)).
 				Set("updated_at", squirrel.Expr("$3::timestamp")).
-				From("current c CROSS JOIN judged p").Where("m.id = c.id AND (" + condition + ")").
+				From("judged c").Where("m.id = c.id AND (" + condition + ")").
 				Suffix("RETURNING " + columns("m", matchColumns))},
 		}, more...)...)
 }

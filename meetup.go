@@ -260,28 +260,29 @@ func newMeetupStatements(t tables) meetupStatements {
 	const (
 		upcoming = "c.starts_at > $3::timestamp"
 		seen     = "c.match_status = 'accepted' AND c.starts_at = $4::timestamp AND c.seconds = $5::bigint"
-		busy     = "c.busy"
 	)
+	busy := "EXISTS (SELECT FROM " + t.booking + " b WHERE b.user_id IN (c.user1_id, c.user2_id) AND b.meetup_id <> c.id" +
+		" AND b.starts_at < c.ends_at AND b.ends_at > c.starts_at)"
 	step := squirrel.Update(t.meetup+" mt").Set("updated_at", squirrel.Expr("$3::timestamp"))
 	to := func(status string) squirrel.UpdateBuilder { return step.Set("status", squirrel.Expr("'"+status+"'")) }
 	return meetupStatements{
-		holdPair: compile("HoldPair", squirrel.Select("u.id").From(t.user+" u").
-			Where("u.id IN (SELECT unnest(ARRAY[m.user1_id, m.user2_id]) FROM "+t.meetup+" mt JOIN "+t.match+" m ON m.id = mt.match_id"+
-				" WHERE "+ofActor+" AND mt.id = $2::bigint)").
-			OrderBy("u.id").Suffix("FOR NO KEY UPDATE")),
+		holdPair: compile("HoldPair", squirrel.Select("a.id").
+			From("(SELECT least(m.user1_id, m.user2_id) AS one, greatest(m.user1_id, m.user2_id) AS two FROM "+t.meetup+" mt"+
+				" JOIN "+t.match+" m ON m.id = mt.match_id WHERE "+ofActor+" AND mt.id = $2::bigint LIMIT 1) p").
+			Join(t.user+" a ON a.id = p.one").Join(t.user+" b ON b.id = p.two").Suffix("FOR NO KEY UPDATE OF a, b")),
 		settleMatch: compile("SettleMatch", settle(t, "$3::timestamp").
 			Where("mt.match_id = (SELECT m.id FROM "+t.match+" m WHERE "+ofActor+" AND m.id = $2::bigint)").Where(settleable("$3::timestamp"))),
 		proposeMeetup: proposeMeetup(t),
-		confirmMeetup: moveMeetup(t, "ConfirmMeetup", to("confirmed"),
-			"c.status = 'proposed' AND c.proposer_id <> $1::bigint AND NOT "+busy+" AND "+upcoming+" AND "+seen),
+		confirmMeetup: moveMeetup(t, "ConfirmMeetup", to("confirmed"), busy,
+			"c.status = 'proposed' AND c.proposer_id <> $1::bigint AND NOT c.busy AND "+upcoming+" AND "+seen),
 		rescheduleMeetup: moveMeetup(t, "RescheduleMeetup", to("proposed").
 			Set("scheduled_time", squirrel.Expr("$6::timestamp")).
 			Set("duration_seconds", squirrel.Expr("$7::bigint")).
-			Set("proposer_id", squirrel.Expr(theActor)),
+			Set("proposer_id", squirrel.Expr(theActor)), "false",
 			"c.status IN ('proposed', 'confirmed') AND "+upcoming+" AND "+seen+
 				" AND NOT (c.status = 'proposed' AND c.proposer_id = $1::bigint AND c.starts_at = $6::timestamp AND c.seconds = $7::bigint)"),
-		cancelMeetup:   moveMeetup(t, "CancelMeetup", to("cancelled"), "c.status IN ('proposed', 'confirmed') AND "+upcoming),
-		completeMeetup: moveMeetup(t, "CompleteMeetup", to("completed"), "c.status = 'confirmed' AND c.ends_at <= $3::timestamp"),
+		cancelMeetup:   moveMeetup(t, "CancelMeetup", to("cancelled"), "false", "c.status IN ('proposed', 'confirmed') AND "+upcoming),
+		completeMeetup: moveMeetup(t, "CompleteMeetup", to("completed"), "false", "c.status = 'confirmed' AND c.ends_at <= $3::timestamp"),
 		meetup:         compile("Meetup", selectMeetups(t).Where(ofActor+" AND mt.id = $2::bigint")),
 	}
 }
@@ -316,16 +317,13 @@ func stepColumns(changed, busy, format string) []string {
 
 // moveMeetup makes a step with the meetup $2 where condition holds. It decides by the rows that it has
 // locked, the match first, and returns the meetup as it then is. Bookings are read by the snapshot of the
-// statement: where they count, the two people are locked by one before it.
-func moveMeetup(t tables, name string, step squirrel.UpdateBuilder, condition string) statement {
+// statement: where busy looks at them, the two people are locked by one before it.
+func moveMeetup(t tables, name string, step squirrel.UpdateBuilder, busy, condition string) statement {
+	current := squirrel.Select(stepRow, "mt.match_id", "m.user1_id", "m.user2_id", "m.status AS match_status").
+		From(t.meetup + " mt").Join(t.match + " m ON m.id = mt.match_id").Where("mt.id = $2::bigint AND " + ofActor).Suffix("FOR NO KEY UPDATE OF m, mt")
 	return compile(name, squirrel.Select(stepColumns("v.id IS NOT NULL", "c.busy", "coalesce(v.%[1]s, c.%[1]s)")...).
 		From("judged c").LeftJoin("moved v ON true"),
-		with{"held", squirrel.Select("m.id", "m.user1_id", "m.user2_id", "m.status").From(t.match + " m").
-			Where(ofActor + " AND m.id = (SELECT x.match_id FROM " + t.meetup + " x WHERE x.id = $2::bigint)").Suffix("FOR NO KEY UPDATE")},
-		with{"current", squirrel.Select(stepRow, "mt.match_id", "h.user1_id", "h.user2_id", "h.status AS match_status").
-			From(t.meetup + " mt").Join("held h ON h.id = mt.match_id").Where("mt.id = $2::bigint").Suffix("FOR NO KEY UPDATE OF mt")},
-		with{"judged", squirrel.Select("c.*", "EXISTS (SELECT FROM "+t.booking+" b WHERE b.user_id IN (c.user1_id, c.user2_id) AND b.meetup_id <> c.id"+
-			" AND b.starts_at < c.ends_at AND b.ends_at > c.starts_at) AS busy").From("current c")},
+		with{"judged", squirrel.Select("c.*", busy+" AS busy").From("(" + constant(current) + ") c")},
 		with{"moved", step.From("judged c").Where("mt.id = c.id").Where(condition).Suffix("RETURNING " + stepRow)})
 }
 

@@ -201,11 +201,12 @@ const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <
 
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
 // for the user, and then its update looks at the tokens as the last one left them. The others of the user die with the
-// one that is redeemed. Where another account has the address, that of the user cannot be changed to it, and all is undone.
+// one that is redeemed.
 func verifyEmail(t tables, plaintext bool) statement {
+	taken := "t.changes_email AND EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	return compile("VerifyEmail", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("verified v ON true"),
 		with{"token", squirrel.Expr(bySecret(t.verification, tokenColumns+", coalesce(t.changes_email, false) AS changes_email", plaintext))},
-		with{"known", squirrel.Select("t.*", worthless+" AS dead").From("token t").Join(t.user + " u ON u.id = t.user_id").
+		with{"known", squirrel.Select("t.*", worthless+" AS dead", taken+" AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id").
 			Suffix("FOR NO KEY UPDATE OF u")},
 		with{"redeemed", redeem(t.verification, "k.sent_to", "k.changes_email")},
 		with{"resets", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
@@ -222,7 +223,7 @@ func verifyEmail(t tables, plaintext bool) statement {
 func resetPassword(t tables, plaintext bool) statement {
 	return compile("ResetPassword", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("changed v ON true"),
 		with{"token", squirrel.Expr(bySecret(t.reset, tokenColumns, plaintext))},
-		with{"known", squirrel.Select("t.*", outdated+" AS dead").From("token t").Join(t.user + " u ON u.id = t.user_id")},
+		with{"known", squirrel.Select("t.*", outdated+" AS dead", "false AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id")},
 		with{"redeemed", redeem(t.reset, "k.sent_to IS NOT NULL AS verifies")},
 		with{"changes", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
 			Where("r.own AND s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
@@ -237,14 +238,14 @@ func resetPassword(t tables, plaintext bool) statement {
 const tokenColumns = "t.id, t.user_id, t.sent_to, t.used_at, t.expires_at, t.created_at"
 
 // redemptionColumns are the columns of scanRedemption, of the token k and of the user v, who is there if it was redeemed.
-var redemptionColumns = []string{"k.used_at IS NOT NULL OR k.dead", "k.expires_at", "v.id IS NOT NULL",
+var redemptionColumns = []string{"k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.taken", "v.id IS NOT NULL",
 	"k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)"}
 
 // redeem marks the token k, whose row is its own, and all others of the user, unless k is no good. Where another client
 // marks k at the same moment, which redeems it, the others die none the less.
 func redeem(table string, more ...string) squirrel.UpdateBuilder {
 	return squirrel.Update(table+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
-		Where("r.user_id = k.user_id AND r.used_at IS NULL AND k.used_at IS NULL AND k.expires_at > $2::timestamp AND NOT k.dead").
+		Where("r.user_id = k.user_id AND r.used_at IS NULL AND k.used_at IS NULL AND k.expires_at > $2::timestamp AND NOT k.dead AND NOT k.taken").
 		Suffix("RETURNING " + strings.Join(append([]string{"r.id = k.id AS own", "r.user_id"}, more...), ", "))
 }
 
@@ -355,7 +356,7 @@ type redemption struct {
 }
 
 func scanRedemption(r *rowReader) redemption {
-	return redemption{used: r.boolean(), expires: r.time(), done: r.boolean(), user: scanUser(r)}
+	return redemption{used: r.boolean(), expires: r.time(), taken: r.boolean(), done: r.boolean(), user: scanUser(r)}
 }
 
 // redeem runs a statement that redeems $1 at $2, after one that locks the owner of $1 unless that is "".

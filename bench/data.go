@@ -26,7 +26,7 @@ const (
 	newcomers = 2000 // whose address is not verified
 	writers   = 101  // who have nothing but an account
 	readers   = 8    // of those with slots, who have many of them
-	askers    = 50   // of those with slots, who have matches and meetups
+	askers    = 50   // of those with slots, who look for candidates
 )
 
 // timezones are where people live.
@@ -139,7 +139,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 		asked := epoch.Add(-time.Duration(1000-i) * time.Minute)
 		matches = append(matches, []any{people + 1 + 2*i, people + 2 + 2*i, "pending", asked, asked})
 	}
-	for i := 1; i <= min(askers, people/2-1); i++ {
+	for i := 1; i < people/2; i++ {
 		matches = append(matches, []any{i, people/2 + i, "accepted", epoch, epoch})
 		// In time that the asker would else be free, and somebody's candidate.
 		meetups = append(meetups, []any{len(matches), next[i], 3600, i, "confirmed", epoch, epoch})
