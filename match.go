@@ -107,8 +107,8 @@ const (
 )
 
 type matchStatements struct {
-	requestMatch, acceptMatch, rejectMatch, holdMatch, touchMatch, cancelMatch statement
-	match, matchBetween                                                        statement
+	requestMatch, acceptMatch, rejectMatch, holdMatch, cancelMatch statement
+	match, matchBetween                                            statement
 }
 
 func newMatchStatements(t tables) matchStatements {
@@ -123,56 +123,55 @@ func newMatchStatements(t tables) matchStatements {
 				Set("status", squirrel.Expr("'cancelled'")).
 				Set("updated_at", squirrel.Expr("$3::timestamp")).
 				From("moved v").Where("x.match_id = v.id AND x.status IN ('proposed', 'confirmed')")}),
-		// A real update, which a transaction of a stricter isolation level that began before it cannot pass over.
-		touchMatch:   compile("TouchMatch", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor+" AND m.id = $2::bigint")),
 		holdMatch:    compile("HoldMatch", squirrel.Select("m.id").From(t.match+" m").Where(ofActor+" AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")),
 		match:        compile("Match", matches.Where(ofActor+" AND m.id = $2::bigint")),
 		matchBetween: compile("MatchBetween", matches.Where(ofPair)),
 	}
 }
 
-// people are the existence and verification of the actor, who is $1, and of the others among rows p.
-func people(rows string) squirrel.Sqlizer {
-	return squirrel.Select("coalesce(bool_or(p.id = $1::bigint), false) AS present",
-		"coalesce(bool_or(p.id = $1::bigint AND p.verified), false) AS actor",
-		"coalesce(bool_or(p.id <> $1::bigint AND p.verified), false) AS other").From(rows)
-}
-
-// requestMatch asks ($1 asks $2), answers or asks again. Where the pair's row appeared after this
-// statement began, there is no answer in it, and it is sent again.
+// requestMatch asks ($1 asks $2), answers or asks again, where both are verified. The pair's index has the last word, and
+// the row is judged as it then is; but one that is seen to stand in the way refuses the step before anything is
+// written, be it a number of the sequence. Where the row that stands in the way appeared after this statement began, there
+// is no answer in it, and it is sent again.
 func requestMatch(t tables) statement {
-	again := "c.status = 'rejected' AND (c.user2_id = $1::bigint OR c.updated_at <= $4::timestamp)" +
-		" OR c.status = 'cancelled' AND c.updated_at <= $5::timestamp"
-	return compile("RequestMatch", squirrel.Select(matchOutcome("coalesce(v.%[1]s, a.%[1]s, c.%[1]s)", "v.id IS NOT NULL OR a.id IS NOT NULL")...).
-		From("judged p").LeftJoin("current c ON true").LeftJoin("moved v ON true").LeftJoin("asked a ON true"),
-		with{"person", squirrel.Select("u.id", "u.email_verified_at IS NOT NULL AS verified").From(t.user + " u").
-			Where("u.id IN ($1::bigint, $2::bigint)").OrderBy("u.id").Suffix("FOR KEY SHARE")},
-		with{"judged", people("person p")},
+	may := func(actor string) string {
+		return "(m.status = 'pending' AND m.user2_id = " + actor +
+			" OR m.status = 'rejected' AND (m.user2_id = " + actor + " OR m.updated_at <= $4::timestamp)" +
+			" OR m.status = 'cancelled' AND m.updated_at <= $5::timestamp)"
+	}
+	// Who is who matters only where there is no answer.
+	isVerified := func(user string) string {
+		return "CASE WHEN coalesce(v.id, c.id) IS NULL THEN " + verified(t, user) + " ELSE true END"
+	}
+	// The ids are those of the column's type, and the people are locked in their order.
+	asks := func(if1, if2 string) string {
+		return "CASE WHEN $1::bigint < $2::bigint THEN " + if1 + " ELSE " + if2 + " END"
+	}
+	return compile("RequestMatch", squirrel.Select(matchOutcome(isVerified("$1::bigint"), isVerified("$2::bigint"), "c")...).
+		From("(SELECT) p").LeftJoin("refused c ON true").LeftJoin("moved v ON true"),
+		with{"pair", squirrel.Select(asks("a.id", "b.id")+" AS user1_id", asks("b.id", "a.id")+" AS user2_id").From(t.user + " a").CrossJoin(t.user + " b").
+			Where("a.id = least($1::bigint, $2::bigint) AND b.id = greatest($1::bigint, $2::bigint)" +
+				" AND a.email_verified_at IS NOT NULL AND b.email_verified_at IS NOT NULL").Suffix("FOR KEY SHARE OF a, b")},
 		// The join has the people locked first.
-		with{"current", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Join("judged p ON p.actor AND p.other").
-			Where(ofPair).Suffix("FOR NO KEY UPDATE OF m")},
-		with{"moved", squirrel.Update(t.match+" m").
-			Set("status", squirrel.Expr("CASE WHEN c.status = 'pending' THEN 'accepted' ELSE 'pending' END")).
-			Set("user1_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user1_id ELSE $1::bigint END")).
-			Set("user2_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user2_id ELSE $2::bigint END")).
-			Set("updated_at", squirrel.Expr("$3::timestamp")).
-			From("current c").Where("m.id = c.id AND (c.status = 'pending' AND c.user2_id = $1::bigint OR " + again + ")").
-			Suffix("RETURNING " + columns("m", matchColumns))},
-		with{"asked", squirrel.Insert(t.match).Columns("user1_id", "user2_id", "status", "created_at", "updated_at").
-			Select(squirrel.Select("f.id", "s.id", "'pending'", "$3::timestamp", "$3::timestamp").
-				From("judged p").Join("person f ON f.id = $1::bigint").Join("person s ON s.id = $2::bigint").
-				Where("p.actor AND p.other AND NOT EXISTS (SELECT FROM current)")).
-			Suffix("ON CONFLICT DO NOTHING RETURNING " + matchColumns)})
+		with{"refused", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Join("pair p ON true").
+			Where(ofPair + " AND " + may("$1::bigint") + " IS NOT TRUE").Suffix("FOR NO KEY UPDATE OF m")},
+		with{"moved", squirrel.Insert(t.match+" AS m").Columns("user1_id", "user2_id", "status", "created_at", "updated_at").
+			Select(squirrel.Select("p.user1_id", "p.user2_id", "'pending'", "$3::timestamp", "$3::timestamp").From("pair p").
+				Where("NOT EXISTS (SELECT FROM refused)")).
+			Suffix("ON CONFLICT (least(user1_id, user2_id), greatest(user1_id, user2_id)) DO UPDATE SET" +
+				" status = CASE WHEN m.status = 'pending' THEN 'accepted' ELSE 'pending' END," +
+				" user1_id = CASE WHEN m.status = 'pending' THEN m.user1_id ELSE excluded.user1_id END," +
+				" user2_id = CASE WHEN m.status = 'pending' THEN m.user2_id ELSE excluded.user2_id END," +
+				" updated_at = excluded.updated_at WHERE " + may("excluded.user1_id") + " RETURNING " + columns("m", matchColumns))})
 }
 
 // moveMatch moves the match $2 to a status where condition holds. It decides by the row that it has
 // locked, and returns the row as it then is. The caller's transaction sees no error.
 func moveMatch(t tables, name, status, condition string, more ...with) statement {
 	current := squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Where(ofActor + " AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")
-	return compile(name, squirrel.Select(matchOutcome("coalesce(v.%[1]s, p.%[1]s)", "v.id IS NOT NULL")...).
-		From("judged p").LeftJoin("moved v ON true"),
+	return compile(name, squirrel.Select(matchOutcome("c.actor", "c.other", "c")...).From("judged c").LeftJoin("moved v ON true"),
 		append([]with{
-			{"judged", squirrel.Select("c.*", "true AS present", verified(t, "$1::bigint")+" AS actor",
+			{"judged", squirrel.Select("c.*", verified(t, "$1::bigint")+" AS actor",
 				verified(t, "CASE WHEN c.user1_id = $1::bigint THEN c.user2_id ELSE c.user1_id END")+" AS other").From("(" + constant(current) + ") c")},
 			{"moved", squirrel.Update(t.match+" m").
 				Set("status", squirrel.Expr(status)).
@@ -182,13 +181,14 @@ func moveMatch(t tables, name, status, condition string, more ...with) statement
 		}, more...)...)
 }
 
-// matchOutcome are the columns of scanOutcome, of which format makes the match's.
-func matchOutcome(format, changed string) []string {
+// matchOutcome are the columns of scanOutcome: whether the two are verified, and the match as moved v has it, or as the
+// other one does.
+func matchOutcome(actor, other, unmoved string) []string {
 	list := strings.Split(matchColumns, ", ")
 	for i, column := range list {
-		list[i] = fmt.Sprintf(format, column)
+		list[i] = fmt.Sprintf("coalesce(v.%[2]s, %[1]s.%[2]s)", unmoved, column)
 	}
-	return append([]string{"p.present", "p.actor", "p.other", changed}, list...)
+	return append([]string{actor, other, "v.id IS NOT NULL"}, list...)
 }
 
 // outcome is what a step came to: the match, if there is one, and who is verified.
@@ -199,7 +199,7 @@ type outcome struct {
 }
 
 func scanOutcome(r *rowReader) outcome {
-	return outcome{present: r.boolean(), actor: r.boolean(), other: r.boolean(), changed: r.boolean(), found: !r.null(), match: scanMatch(r)}
+	return outcome{present: !r.null(), actor: r.boolean(), other: r.boolean(), changed: r.boolean(), found: !r.null(), match: scanMatch(r)}
 }
 
 func scanMatch(r *rowReader) Match {

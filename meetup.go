@@ -327,18 +327,24 @@ func moveMeetup(t tables, name string, step squirrel.UpdateBuilder, busy, condit
 		with{"moved", step.From("judged c").Where("mt.id = c.id").Where(condition).Suffix("RETURNING " + stepRow)})
 }
 
-// proposeMeetup inserts a meetup unless the match, which is locked and settled, has a live one.
+// proposeMeetup inserts a meetup unless the match, which it locks, has a live one that is not over; one that is over it
+// settles. The lock is a real update, which a transaction of a stricter isolation level that began before it cannot
+// pass over. What it waited for its snapshot does not show: where the insert then finds a live meetup, there is
+// none in the row, and it is sent again.
 func proposeMeetup(t tables) statement {
 	return compile("ProposeMeetup", squirrel.Select(stepColumns("v.id IS NOT NULL", "false", "coalesce(v.%[1]s, l.%[1]s)")...).
 		From("held c").LeftJoin("live l ON true").LeftJoin("made v ON true"),
-		with{"held", squirrel.Select("m.id AS match_id", "m.user1_id", "m.user2_id", "m.status AS match_status").From(t.match + " m").
-			Where(ofActor + " AND m.id = $2::bigint")},
+		with{"held", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor + " AND m.id = $2::bigint").
+			Suffix("RETURNING m.id AS match_id, m.user1_id, m.user2_id, m.status AS match_status")},
+		with{"settled", settle(t, "$3::timestamp").From("held c").Where("mt.match_id = c.match_id").Where(settleable("$3::timestamp")).
+			Suffix("RETURNING mt.id")},
 		with{"live", squirrel.Select(stepRow).From(t.meetup + " mt").Join("held c ON c.match_id = mt.match_id").
-			Where("mt.status IN ('proposed', 'confirmed')")},
+			Where("mt.status IN ('proposed', 'confirmed') AND NOT " + settleable("$3::timestamp"))},
+		// To count the settled has them settled first.
 		with{"made", squirrel.Insert(t.meetup+" AS mt").
 			Columns("match_id", "scheduled_time", "duration_seconds", "proposer_id", "status", "created_at", "updated_at").
 			Select(squirrel.Select("c.match_id", "$4::timestamp", "$5::bigint", theActor, "'proposed'", "$3::timestamp", "$3::timestamp").
-				From("held c").Where("c.match_status = 'accepted' AND NOT EXISTS (SELECT FROM live)")).
+				From("held c").Where("c.match_status = 'accepted' AND NOT EXISTS (SELECT FROM live) AND (SELECT count(*) FROM settled) >= 0")).
 			Suffix("ON CONFLICT DO NOTHING RETURNING " + stepRow)})
 }
 
@@ -367,26 +373,22 @@ func (p *Postgres) ProposeMeetup(ctx context.Context, actor UserID, n NewMeetup)
 	if err := errors.Join(checkID("actor", actor), checkID("match_id", n.MatchID), times.validate(now)); err != nil {
 		return MeetupResult{}, opError(op, err)
 	}
-	var s step
-	var found bool
-	err := p.send(ctx, op, func(b *batch) {
-		// Each a statement of its own, so that it sees what the one before waited for.
-		b.exec(p.sql.touchMatch, int64(actor), int64(n.MatchID))
-		b.exec(p.sql.settleMatch, int64(actor), int64(n.MatchID), timestamp(now))
-		queueOne(b, p.sql.proposeMeetup, scanStep, &s, &found, int64(actor), int64(n.MatchID), timestamp(now),
+	// Twice is enough unless the meetup in between also vanishes.
+	for range 3 {
+		s, err := queryOne(ctx, p, op, p.sql.proposeMeetup, scanStep, int64(actor), int64(n.MatchID), timestamp(now),
 			timestamp(times.Start), int64(times.Duration/time.Second))
-	})
-	switch {
-	case err != nil:
-		return MeetupResult{}, err
-	case !found:
-		return MeetupResult{}, opError(op, ErrNotFound)
-	case s.matchStatus != string(MatchAccepted):
-		return MeetupResult{}, opError(op, &TransitionError{From: s.matchStatus, To: string(MeetupProposed)})
-	case s.changed, s.meetup.Status == MeetupProposed && s.meetup.ProposerID == actor && s.meetup.equal(times):
-		return MeetupResult{s.meetup, s.changed}, nil
+		switch {
+		case err != nil:
+			return MeetupResult{}, err
+		case s.matchStatus != string(MatchAccepted):
+			return MeetupResult{}, opError(op, &TransitionError{From: s.matchStatus, To: string(MeetupProposed)})
+		case s.changed, s.meetup.Status == MeetupProposed && s.meetup.ProposerID == actor && s.meetup.equal(times):
+			return MeetupResult{s.meetup, s.changed}, nil
+		case s.meetup.ID != 0:
+			return MeetupResult{}, opError(op, ErrMeetupExists)
+		}
 	}
-	return MeetupResult{}, opError(op, ErrMeetupExists)
+	return MeetupResult{}, opError(op, ErrRetry)
 }
 
 // ConfirmMeetup implements [MeetupStore].
