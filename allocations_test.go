@@ -48,8 +48,8 @@ func TestAllocations(t *testing.T) {
 		most int
 		call func() error
 	}{
-		{"AccountByEmail", 17, func() error { _, err := st.AccountByEmail(ctx, me.Email); return err }},
-		{"CreateUser", 22, func() error {
+		{"AccountByEmail", 16, func() error { _, err := st.AccountByEmail(ctx, me.Email); return err }},
+		{"CreateUser", 21, func() error {
 			n++
 			_, err := st.CreateUser(ctx, soultribe.NewUser{Email: emails[n], Hash: hash, Profile: &profile})
 			return err
@@ -57,7 +57,7 @@ func TestAllocations(t *testing.T) {
 		// One for each zone, and for the addresses one each.
 		{"Slots, 50", 76, func() error { _, err := st.Slots(ctx, me.ID, soultribe.SlotQuery{}); return err }},
 		{"PendingMatches, 50", 174, func() error { _, err := st.PendingMatches(ctx, soultribe.PageQuery{}); return err }},
-		{"AddSlot", 19, func() error { n++; _, err := st.AddSlot(ctx, other.ID, slots(n, 1)[0]); return err }},
+		{"AddSlot", 18, func() error { n++; _, err := st.AddSlot(ctx, other.ID, slots(n, 1)[0]); return err }},
 		{"AddSlots, 100", 700, func() error { n += 100; _, err := st.AddSlots(ctx, other.ID, slots(n, 100)); return err }},
 	}
 	for _, test := range tests {

@@ -1,6 +1,7 @@
 package soultribe
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -34,6 +35,18 @@ func collect[T any](scan func(r *rowReader) T) pgx.RowToFunc[T] {
 		item := scan(&r)
 		return item, r.err
 	}
+}
+
+// one has scan read the row of a statement, and closes it. It is pgx.CollectOneRow without the function that collect makes.
+func one[T any](rows pgx.Rows, scan func(r *rowReader) T) (item T, err error) {
+	defer rows.Close()
+	if !rows.Next() {
+		return item, cmp.Or(rows.Err(), pgx.ErrNoRows)
+	}
+	r := rowReader{row: rows, values: rows.RawValues(), number: 1}
+	item = scan(&r)
+	rows.Close()
+	return item, cmp.Or(r.err, rows.Err())
 }
 
 // null tells whether the next column is NULL.

@@ -121,7 +121,7 @@ func queryOne[T any](ctx context.Context, p *Postgres, op string, s statement, s
 		var v T
 		rows, err := p.db.Query(ctx, string(s), args...)
 		if err == nil {
-			v, err = pgx.CollectOneRow(rows, collect(scan))
+			v, err = one(rows, scan)
 		}
 		if !p.again(ctx, try, err) {
 			return v, callError(ctx, op, err)
