@@ -205,7 +205,7 @@ const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <
 func verifyEmail(t tables, plaintext bool) statement {
 	taken := "t.changes_email AND EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	return compile("VerifyEmail", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("verified v ON true"),
-		with{"token", squirrel.Expr(bySecret(t.verification, tokenColumns+", coalesce(t.changes_email, false) AS changes_email", plaintext))},
+		with{"token", squirrel.Expr(bySecret(t.verification, redeemedRow+", coalesce(t.changes_email, false) AS changes_email", plaintext))},
 		with{"known", squirrel.Select("t.*", worthless+" AS dead", taken+" AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id").
 			Suffix("FOR NO KEY UPDATE OF u")},
 		with{"redeemed", redeem(t.verification, "k.sent_to", "k.changes_email")},
@@ -222,7 +222,7 @@ func verifyEmail(t tables, plaintext bool) statement {
 // it, so that it sees, and kills, what was issued meanwhile.
 func resetPassword(t tables, plaintext bool) statement {
 	return compile("ResetPassword", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("changed v ON true"),
-		with{"token", squirrel.Expr(bySecret(t.reset, tokenColumns, plaintext))},
+		with{"token", squirrel.Expr(bySecret(t.reset, redeemedRow, plaintext))},
 		with{"known", squirrel.Select("t.*", outdated+" AS dead", "false AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id")},
 		with{"redeemed", redeem(t.reset, "k.sent_to IS NOT NULL AS verifies")},
 		with{"changes", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
@@ -235,7 +235,7 @@ func resetPassword(t tables, plaintext bool) statement {
 			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
 }
 
-const tokenColumns = "t.id, t.user_id, t.sent_to, t.used_at, t.expires_at, t.created_at"
+const redeemedRow = "t.id, t.user_id, t.sent_to, t.used_at, t.expires_at, t.created_at"
 
 // redemptionColumns are the columns of scanRedemption, of the token k and of the user v, who is there if it was redeemed.
 var redemptionColumns = []string{"k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.taken", "v.id IS NOT NULL",
