@@ -132,6 +132,12 @@ func askerHorizon() with {
 		From("free f")}
 }
 
+// profileOf is the profile pr of a person. Nobody has two; that it is one at most keeps a plan for any values, to which a page may
+// be long, from reading everybody's.
+func profileOf(t tables, user string) string {
+	return "LATERAL (" + constant(squirrel.Select("pr.display_name", "pr.timezone").From(t.profile+" pr").Where("pr.user_id = "+user).Limit(1)) + ") pr"
+}
+
 // verified looks up one person at a time, where a join would begin with everyone.
 func verified(t tables, user string) string {
 	return "(SELECT u.email_verified_at IS NOT NULL FROM " + t.user + " u WHERE u.id = " + user + ")"
@@ -192,7 +198,7 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy(order...),
+	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::boolean[]", "$9::timestamp[]", "$10::timestamp[]", "$11::bigint[]") +
 			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
@@ -248,7 +254,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $7::bigint")
 	return compile(name, squirrel.Select(candidateColumns, "g.looked", "true").
 		From("(SELECT "+looked+" AS looked FROM found f) g").
-		LeftJoin("page c ON true").LeftJoin(t.profile+" pr ON pr.user_id = c.user_id").OrderBy("c.total DESC", "c.user_id"),
+		LeftJoin("page c ON true").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy("c.total DESC", "c.user_id"),
 		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
 		askerHorizon(),
 		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
