@@ -61,7 +61,7 @@ func list[In any](input func(d *database, i int) In) func(context.Context, *data
 	}
 }
 
-// The names of the operations that have goals of their own.
+// The names of the operations of which more is said elsewhere.
 const (
 	opAccount    = "user + profile by e-mail"
 	opSlots      = "50 upcoming slots"
@@ -69,6 +69,7 @@ const (
 	opUseToken   = "use a token"
 	opCreateUser = "create user + profile"
 	opAddSlots   = "100 slots"
+	opMeet       = "propose + confirm a meetup"
 	opCandidates = "page of candidates"
 )
 
@@ -122,7 +123,7 @@ func operations() []operation {
 			list(func(d *database, i int) newSlots { return d.newSlots(i, 100) }), slots),
 		newOperation("request + accept a match", func(p peer) call[pair] { return p.match },
 			list((*database).writerPair), writes{"match", reset("match"), rows("match")}),
-		newOperation("propose + confirm a meetup", func(p peer) call[meeting] { return p.meet }, meetings, writes{
+		newOperation(opMeet, func(p peer) call[meeting] { return p.meet }, meetings, writes{
 			"match, meetup, soultribe_booking",
 			func(d *database) string { return d.reset("meetup") + d.reset("match") },
 			func(d *database) string {

@@ -83,6 +83,8 @@ func (r report) label(op operation, name string) string {
 	switch {
 	case name == nameVariant && op.name == opCreateUser:
 		return "pgx, four round trips"
+	case name == nameVariant && op.name == opMeet:
+		return "pgx, with the locks"
 	case name == nameVariant:
 		return "pgx, unnest"
 	case op.name == opCandidates && slices.Contains(perPair, name):
