@@ -129,47 +129,44 @@ func newMatchStatements(t tables) matchStatements {
 	}
 }
 
-// requestMatch asks ($1 asks $2), answers or asks again, where both are verified. The pair's index has the last word, and
-// the row is judged as it then is; but one that is seen to stand in the way refuses the step before anything is
-// written, be it a number of the sequence. Where the row that stands in the way appeared after this statement began, there
-// is no answer in it, and it is sent again.
+// people are whether the actor, who is $1, and the other among rows p are verified; NULL where there is no such user.
+func people(rows string) squirrel.Sqlizer {
+	return squirrel.Select("bool_or(p.verified) FILTER (WHERE p.id = $1::bigint) AS actor",
+		"bool_or(p.verified) FILTER (WHERE p.id <> $1::bigint) AS other").From(rows)
+}
+
+// requestMatch asks ($1 asks $2), answers or asks again. Where the pair's row appeared after this
+// statement began, there is no answer in it, and it is sent again.
 func requestMatch(t tables) statement {
-	may := func(actor string) string {
-		return "(m.status = 'pending' AND m.user2_id = " + actor +
-			" OR m.status = 'rejected' AND (m.user2_id = " + actor + " OR m.updated_at <= $4::timestamp)" +
-			" OR m.status = 'cancelled' AND m.updated_at <= $5::timestamp)"
-	}
-	// Who is who matters only where there is no answer.
-	isVerified := func(user string) string {
-		return "CASE WHEN coalesce(v.id, c.id) IS NULL THEN " + verified(t, user) + " ELSE true END"
-	}
-	// The ids are those of the column's type, and the people are locked in their order.
-	asks := func(if1, if2 string) string {
-		return "CASE WHEN $1::bigint < $2::bigint THEN " + if1 + " ELSE " + if2 + " END"
-	}
-	return compile("RequestMatch", squirrel.Select(matchOutcome(isVerified("$1::bigint"), isVerified("$2::bigint"), "c")...).
-		From("(SELECT) p").LeftJoin("refused c ON true").LeftJoin("moved v ON true"),
-		with{"pair", squirrel.Select(asks("a.id", "b.id")+" AS user1_id", asks("b.id", "a.id")+" AS user2_id").From(t.user + " a").CrossJoin(t.user + " b").
-			Where("a.id = least($1::bigint, $2::bigint) AND b.id = greatest($1::bigint, $2::bigint)" +
-				" AND a.email_verified_at IS NOT NULL AND b.email_verified_at IS NOT NULL").Suffix("FOR KEY SHARE OF a, b")},
+	again := "c.status = 'rejected' AND (c.user2_id = $1::bigint OR c.updated_at <= $4::timestamp)" +
+		" OR c.status = 'cancelled' AND c.updated_at <= $5::timestamp"
+	return compile("RequestMatch", squirrel.Select(matchOutcome("p.actor", "p.other", "v.id IS NOT NULL OR a.id IS NOT NULL", "v", "a", "c")...).
+		From("judged p").LeftJoin("current c ON true").LeftJoin("moved v ON true").LeftJoin("asked a ON true"),
+		with{"person", squirrel.Select("u.id", "u.email_verified_at IS NOT NULL AS verified").From(t.user + " u").
+			Where("u.id IN ($1::bigint, $2::bigint)").OrderBy("u.id").Suffix("FOR KEY SHARE")},
+		with{"judged", people("person p")},
 		// The join has the people locked first.
-		with{"refused", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Join("pair p ON true").
-			Where(ofPair + " AND " + may("$1::bigint") + " IS NOT TRUE").Suffix("FOR NO KEY UPDATE OF m")},
-		with{"moved", squirrel.Insert(t.match+" AS m").Columns("user1_id", "user2_id", "status", "created_at", "updated_at").
-			Select(squirrel.Select("p.user1_id", "p.user2_id", "'pending'", "$3::timestamp", "$3::timestamp").From("pair p").
-				Where("NOT EXISTS (SELECT FROM refused)")).
-			Suffix("ON CONFLICT (least(user1_id, user2_id), greatest(user1_id, user2_id)) DO UPDATE SET" +
-				" status = CASE WHEN m.status = 'pending' THEN 'accepted' ELSE 'pending' END," +
-				" user1_id = CASE WHEN m.status = 'pending' THEN m.user1_id ELSE excluded.user1_id END," +
-				" user2_id = CASE WHEN m.status = 'pending' THEN m.user2_id ELSE excluded.user2_id END," +
-				" updated_at = excluded.updated_at WHERE " + may("excluded.user1_id") + " RETURNING " + columns("m", matchColumns))})
+		with{"current", squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Join("judged p ON p.actor AND p.other").
+			Where(ofPair).Suffix("FOR NO KEY UPDATE OF m")},
+		with{"moved", squirrel.Update(t.match+" m").
+			Set("status", squirrel.Expr("CASE WHEN c.status = 'pending' THEN 'accepted' ELSE 'pending' END")).
+			Set("user1_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user1_id ELSE $1::bigint END")).
+			Set("user2_id", squirrel.Expr("CASE WHEN c.status = 'pending' THEN c.user2_id ELSE $2::bigint END")).
+			Set("updated_at", squirrel.Expr("$3::timestamp")).
+			From("current c").Where("m.id = c.id AND (c.status = 'pending' AND c.user2_id = $1::bigint OR " + again + ")").
+			Suffix("RETURNING " + columns("m", matchColumns))},
+		with{"asked", squirrel.Insert(t.match).Columns("user1_id", "user2_id", "status", "created_at", "updated_at").
+			Select(squirrel.Select("f.id", "s.id", "'pending'", "$3::timestamp", "$3::timestamp").
+				From("judged p").Join("person f ON f.id = $1::bigint").Join("person s ON s.id = $2::bigint").
+				Where("p.actor AND p.other AND NOT EXISTS (SELECT FROM current)")).
+			Suffix("ON CONFLICT DO NOTHING RETURNING " + matchColumns)})
 }
 
 // moveMatch moves the match $2 to a status where condition holds. It decides by the row that it has
 // locked, and returns the row as it then is. The caller's transaction sees no error.
 func moveMatch(t tables, name, status, condition string, more ...with) statement {
 	current := squirrel.Select(columns("m", matchColumns)).From(t.match + " m").Where(ofActor + " AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")
-	return compile(name, squirrel.Select(matchOutcome("c.actor", "c.other", "c")...).From("judged c").LeftJoin("moved v ON true"),
+	return compile(name, squirrel.Select(matchOutcome("c.actor", "c.other", "v.id IS NOT NULL", "v", "c")...).From("judged c").LeftJoin("moved v ON true"),
 		append([]with{
 			{"judged", squirrel.Select("c.*", verified(t, "$1::bigint")+" AS actor",
 				verified(t, "CASE WHEN c.user1_id = $1::bigint THEN c.user2_id ELSE c.user1_id END")+" AS other").From("(" + constant(current) + ") c")},
@@ -181,14 +178,13 @@ func moveMatch(t tables, name, status, condition string, more ...with) statement
 		}, more...)...)
 }
 
-// matchOutcome are the columns of scanOutcome: whether the two are verified, and the match as moved v has it, or as the
-// other one does.
-func matchOutcome(actor, other, unmoved string) []string {
+// matchOutcome are the columns of scanOutcome: whether the two are verified, and the match as the first of some rows has it.
+func matchOutcome(actor, other, changed string, rows ...string) []string {
 	list := strings.Split(matchColumns, ", ")
 	for i, column := range list {
-		list[i] = fmt.Sprintf("coalesce(v.%[2]s, %[1]s.%[2]s)", unmoved, column)
+		list[i] = "coalesce(" + strings.Join(rows, "."+column+", ") + "." + column + ")"
 	}
-	return append([]string{actor, other, "v.id IS NOT NULL"}, list...)
+	return append([]string{actor, other, changed}, list...)
 }
 
 // outcome is what a step came to: the match, if there is one, and who is verified.

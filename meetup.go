@@ -251,7 +251,7 @@ func selectMeetups(t tables) squirrel.SelectBuilder {
 }
 
 type meetupStatements struct {
-	holdPair, settleMatch, proposeMeetup                          statement
+	holdPair, settleMatch, openMatch, proposeMeetup               statement
 	confirmMeetup, rescheduleMeetup, cancelMeetup, completeMeetup statement
 	meetup                                                        statement
 }
@@ -262,7 +262,7 @@ func newMeetupStatements(t tables) meetupStatements {
 		seen     = "c.match_status = 'accepted' AND c.starts_at = $4::timestamp AND c.seconds = $5::bigint"
 	)
 	busy := "EXISTS (SELECT FROM " + t.booking + " b WHERE b.user_id IN (c.user1_id, c.user2_id) AND b.meetup_id <> c.id" +
-		" AND b.starts_at < c.ends_at AND b.ends_at > c.starts_at)"
+		" AND b.starts_at < c.ends_at AND b.ends_at > c.starts_at) AS busy"
 	step := squirrel.Update(t.meetup+" mt").Set("updated_at", squirrel.Expr("$3::timestamp"))
 	to := func(status string) squirrel.UpdateBuilder { return step.Set("status", squirrel.Expr("'"+status+"'")) }
 	return meetupStatements{
@@ -272,17 +272,22 @@ func newMeetupStatements(t tables) meetupStatements {
 			Join(t.user+" a ON a.id = p.one").Join(t.user+" b ON b.id = p.two").Suffix("FOR NO KEY UPDATE OF a, b")),
 		settleMatch: compile("SettleMatch", settle(t, "$3::timestamp").
 			Where("mt.match_id = (SELECT m.id FROM "+t.match+" m WHERE "+ofActor+" AND m.id = $2::bigint)").Where(settleable("$3::timestamp"))),
+		// To lock the match is a real update, which a transaction of a stricter isolation level that began before it cannot pass
+		// over. A meetup that it waited for is not over, so that it need not see it.
+		openMatch: compile("OpenMatch", settle(t, "$3::timestamp").From("held h").Where("mt.match_id = h.id").Where(settleable("$3::timestamp")),
+			with{"held", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor + " AND m.id = $2::bigint").
+				Suffix("RETURNING m.id")}),
 		proposeMeetup: proposeMeetup(t),
-		confirmMeetup: moveMeetup(t, "ConfirmMeetup", to("confirmed"), busy,
-			"c.status = 'proposed' AND c.proposer_id <> $1::bigint AND NOT c.busy AND "+upcoming+" AND "+seen),
+		confirmMeetup: moveMeetup(t, "ConfirmMeetup", to("confirmed"),
+			"c.status = 'proposed' AND c.proposer_id <> $1::bigint AND NOT c.busy AND "+upcoming+" AND "+seen, busy),
 		rescheduleMeetup: moveMeetup(t, "RescheduleMeetup", to("proposed").
 			Set("scheduled_time", squirrel.Expr("$6::timestamp")).
 			Set("duration_seconds", squirrel.Expr("$7::bigint")).
-			Set("proposer_id", squirrel.Expr(theActor)), "false",
+			Set("proposer_id", squirrel.Expr(theActor)),
 			"c.status IN ('proposed', 'confirmed') AND "+upcoming+" AND "+seen+
 				" AND NOT (c.status = 'proposed' AND c.proposer_id = $1::bigint AND c.starts_at = $6::timestamp AND c.seconds = $7::bigint)"),
-		cancelMeetup:   moveMeetup(t, "CancelMeetup", to("cancelled"), "false", "c.status IN ('proposed', 'confirmed') AND "+upcoming),
-		completeMeetup: moveMeetup(t, "CompleteMeetup", to("completed"), "false", "c.status = 'confirmed' AND c.ends_at <= $3::timestamp"),
+		cancelMeetup:   moveMeetup(t, "CancelMeetup", to("cancelled"), "c.status IN ('proposed', 'confirmed') AND "+upcoming),
+		completeMeetup: moveMeetup(t, "CompleteMeetup", to("completed"), "c.status = 'confirmed' AND c.ends_at <= $3::timestamp"),
 		meetup:         compile("Meetup", selectMeetups(t).Where(ofActor+" AND mt.id = $2::bigint")),
 	}
 }
@@ -308,43 +313,37 @@ const stepRow = "mt.id, coalesce(mt.proposer_id, 0) AS proposer_id, " + meetupSt
 	" coalesce(mt.duration_seconds, 3600) AS seconds, mt.status, mt.created_at, mt.updated_at"
 
 // stepColumns are the columns of scanStep: the match c, and the meetup as format makes it of its columns.
-func stepColumns(changed, busy, format string) []string {
+func stepColumns(changed, format string) []string {
 	of := func(column string) string { return fmt.Sprintf(format, column) }
-	return []string{changed, "c.match_status", busy, "coalesce(" + of("id") + ", 0)", "c.match_id", "c.user1_id", "c.user2_id",
+	return []string{changed, "c.match_status", "coalesce(" + of("id") + ", 0)", "c.match_id", "c.user1_id", "c.user2_id",
 		"coalesce(" + of("proposer_id") + ", 0)", of("starts_at"), "coalesce(" + of("seconds") + ", 0)", "coalesce(" + of("status") + ", '')",
 		of("created_at"), of("updated_at")}
 }
 
 // moveMeetup makes a step with the meetup $2 where condition holds. It decides by the rows that it has
-// locked, the match first, and returns the meetup as it then is. Bookings are read by the snapshot of the
-// statement: where busy looks at them, the two people are locked by one before it.
-func moveMeetup(t tables, name string, step squirrel.UpdateBuilder, busy, condition string) statement {
+// locked, the match first, and returns the meetup as it then is. What else is judged is read by the snapshot of the
+// statement: where that looks at bookings, the two people are locked by one before it.
+func moveMeetup(t tables, name string, step squirrel.UpdateBuilder, condition string, judged ...string) statement {
 	current := squirrel.Select(stepRow, "mt.match_id", "m.user1_id", "m.user2_id", "m.status AS match_status").
 		From(t.meetup + " mt").Join(t.match + " m ON m.id = mt.match_id").Where("mt.id = $2::bigint AND " + ofActor).Suffix("FOR NO KEY UPDATE OF m, mt")
-	return compile(name, squirrel.Select(stepColumns("v.id IS NOT NULL", "c.busy", "coalesce(v.%[1]s, c.%[1]s)")...).
+	return compile(name, squirrel.Select(stepColumns("v.id IS NOT NULL", "coalesce(v.%[1]s, c.%[1]s)")...).
 		From("judged c").LeftJoin("moved v ON true"),
-		with{"judged", squirrel.Select("c.*", busy+" AS busy").From("(" + constant(current) + ") c")},
+		with{"judged", squirrel.Select("c.*").Columns(judged...).From("(" + constant(current) + ") c")},
 		with{"moved", step.From("judged c").Where("mt.id = c.id").Where(condition).Suffix("RETURNING " + stepRow)})
 }
 
-// proposeMeetup inserts a meetup unless the match, which it locks, has a live one that is not over; one that is over it
-// settles. The lock is a real update, which a transaction of a stricter isolation level that began before it cannot
-// pass over. What it waited for its snapshot does not show: where the insert then finds a live meetup, there is
-// none in the row, and it is sent again.
+// proposeMeetup inserts a meetup unless the match, which is locked and settled, has a live one.
 func proposeMeetup(t tables) statement {
-	return compile("ProposeMeetup", squirrel.Select(stepColumns("v.id IS NOT NULL", "false", "coalesce(v.%[1]s, l.%[1]s)")...).
+	return compile("ProposeMeetup", squirrel.Select(stepColumns("v.id IS NOT NULL", "coalesce(v.%[1]s, l.%[1]s)")...).
 		From("held c").LeftJoin("live l ON true").LeftJoin("made v ON true"),
-		with{"held", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor + " AND m.id = $2::bigint").
-			Suffix("RETURNING m.id AS match_id, m.user1_id, m.user2_id, m.status AS match_status")},
-		with{"settled", settle(t, "$3::timestamp").From("held c").Where("mt.match_id = c.match_id").Where(settleable("$3::timestamp")).
-			Suffix("RETURNING mt.id")},
+		with{"held", squirrel.Select("m.id AS match_id", "m.user1_id", "m.user2_id", "m.status AS match_status").From(t.match + " m").
+			Where(ofActor + " AND m.id = $2::bigint")},
 		with{"live", squirrel.Select(stepRow).From(t.meetup + " mt").Join("held c ON c.match_id = mt.match_id").
-			Where("mt.status IN ('proposed', 'confirmed') AND NOT " + settleable("$3::timestamp"))},
-		// To count the settled has them settled first.
+			Where("mt.status IN ('proposed', 'confirmed')")},
 		with{"made", squirrel.Insert(t.meetup+" AS mt").
 			Columns("match_id", "scheduled_time", "duration_seconds", "proposer_id", "status", "created_at", "updated_at").
 			Select(squirrel.Select("c.match_id", "$4::timestamp", "$5::bigint", theActor, "'proposed'", "$3::timestamp", "$3::timestamp").
-				From("held c").Where("c.match_status = 'accepted' AND NOT EXISTS (SELECT FROM live) AND (SELECT count(*) FROM settled) >= 0")).
+				From("held c").Where("c.match_status = 'accepted' AND NOT EXISTS (SELECT FROM live)")).
 			Suffix("ON CONFLICT DO NOTHING RETURNING " + stepRow)})
 }
 
@@ -354,15 +353,15 @@ func scanMeetup(r *rowReader) Meetup {
 		Status: MeetupStatus(r.text()), CreatedAt: r.time(), UpdatedAt: r.time()}
 }
 
-// step is what a step came to: the meetup as it is, and what stood in the way.
+// step is what a step came to: the meetup as it is, and whether it was changed.
 type step struct {
-	changed, busy bool
-	matchStatus   string
-	meetup        Meetup
+	changed     bool
+	matchStatus string
+	meetup      Meetup
 }
 
 func scanStep(r *rowReader) step {
-	return step{changed: r.boolean(), matchStatus: r.text(), busy: r.boolean(), meetup: scanMeetup(r)}
+	return step{changed: r.boolean(), matchStatus: r.text(), meetup: scanMeetup(r)}
 }
 
 // ProposeMeetup implements [MeetupStore].
@@ -373,22 +372,25 @@ func (p *Postgres) ProposeMeetup(ctx context.Context, actor UserID, n NewMeetup)
 	if err := errors.Join(checkID("actor", actor), checkID("match_id", n.MatchID), times.validate(now)); err != nil {
 		return MeetupResult{}, opError(op, err)
 	}
-	// Twice is enough unless the meetup in between also vanishes.
-	for range 3 {
-		s, err := queryOne(ctx, p, op, p.sql.proposeMeetup, scanStep, int64(actor), int64(n.MatchID), timestamp(now),
+	var s step
+	var found bool
+	err := p.send(ctx, op, func(b *batch) {
+		// A statement of its own, so that the next one sees what this one waited for.
+		b.exec(p.sql.openMatch, int64(actor), int64(n.MatchID), timestamp(now))
+		queueOne(b, p.sql.proposeMeetup, scanStep, &s, &found, int64(actor), int64(n.MatchID), timestamp(now),
 			timestamp(times.Start), int64(times.Duration/time.Second))
-		switch {
-		case err != nil:
-			return MeetupResult{}, err
-		case s.matchStatus != string(MatchAccepted):
-			return MeetupResult{}, opError(op, &TransitionError{From: s.matchStatus, To: string(MeetupProposed)})
-		case s.changed, s.meetup.Status == MeetupProposed && s.meetup.ProposerID == actor && s.meetup.equal(times):
-			return MeetupResult{s.meetup, s.changed}, nil
-		case s.meetup.ID != 0:
-			return MeetupResult{}, opError(op, ErrMeetupExists)
-		}
+	})
+	switch {
+	case err != nil:
+		return MeetupResult{}, err
+	case !found:
+		return MeetupResult{}, opError(op, ErrNotFound)
+	case s.matchStatus != string(MatchAccepted):
+		return MeetupResult{}, opError(op, &TransitionError{From: s.matchStatus, To: string(MeetupProposed)})
+	case s.changed, s.meetup.Status == MeetupProposed && s.meetup.ProposerID == actor && s.meetup.equal(times):
+		return MeetupResult{s.meetup, s.changed}, nil
 	}
-	return MeetupResult{}, opError(op, ErrRetry)
+	return MeetupResult{}, opError(op, ErrMeetupExists)
 }
 
 // ConfirmMeetup implements [MeetupStore].

@@ -145,18 +145,16 @@ func TestRoundTrips(t *testing.T) {
 		{"UpdateSlot", 1, 2, func() error { _, err := st.UpdateSlot(ctx, a.ID, made.ID, slot(3)); return err }},
 		{"Slot", 1, 1, func() error { _, err := st.Slot(ctx, a.ID, made.ID); return err }},
 		{"Slots", 1, 1, func() error { _, err := st.Slots(ctx, a.ID, soultribe.SlotQuery{}); return err }},
-		// Who exists, their slots, their meetups.
 		{"MutualAvailability", 1, 1, func() error {
 			_, err := st.MutualAvailability(ctx, a.ID, b.ID, soultribe.MutualQuery{})
 			return err
 		}},
-		// The asker's existence, slots, meetups and matches; then those who share the time.
+		// What there is of the asker; then those who share the time.
 		{"Candidates", 2, 2, func() error {
 			page, err := st.Candidates(ctx, a.ID, soultribe.CandidateQuery{})
 			require.NotEmpty(t, page.Items)
 			return err
 		}},
-		// With how many slots there are, of which the number of people to look at follows.
 		{"Candidates", 2, 2, func() error {
 			_, err := st.Candidates(ctx, a.ID, soultribe.CandidateQuery{Order: soultribe.MostTimeFirst})
 			return err
@@ -181,8 +179,8 @@ func TestRoundTrips(t *testing.T) {
 		{"Matches", 1, 1, func() error { _, err := st.Matches(ctx, a.ID, soultribe.MatchQuery{}); return err }},
 		{"ScanMatches", 1, 1, func() error { _, err := st.ScanMatches(ctx, soultribe.MatchQuery{}); return err }},
 
-		// The lock on the match, its forgotten proposal, the new one.
-		{"ProposeMeetup", 1, 1, func() error {
+		// The lock on the match, with its forgotten proposal; then the new one.
+		{"ProposeMeetup", 1, 2, func() error {
 			r, err := st.ProposeMeetup(ctx, a.ID, soultribe.NewMeetup{MatchID: match.ID, Times: times(5)})
 			return result(&meetup, r, err)
 		}},

@@ -208,6 +208,7 @@ func (r *rowReader) times() []time.Time {
 		if isBinary {
 			at := head + i*element
 			micros, ok = parseMicros(raw[at+length:at+element], true)
+			ok = ok && binary.BigEndian.Uint32(raw[at:]) == element-length
 		} else {
 			micros, ok = parseMicros([]byte(strings.Trim(texts[i], `"`)), false)
 		}

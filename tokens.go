@@ -200,8 +200,7 @@ const beforeChange = "coalesce(t.created_at < u.credentials_changed_at, false)"
 const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <> lower(u.email COLLATE "C"))`
 
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
-// for the user, and then its update looks at the tokens as the last one left them. The others of the user die with the
-// one that is redeemed.
+// for the user, and then its update looks at the token as the last one left it.
 func verifyEmail(t tables, plaintext bool) statement {
 	taken := "t.changes_email AND EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	return compile("VerifyEmail", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("verified v ON true"),
@@ -209,12 +208,13 @@ func verifyEmail(t tables, plaintext bool) statement {
 		with{"known", squirrel.Select("t.*", worthless+" AS dead", taken+" AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id").
 			Suffix("FOR NO KEY UPDATE OF u")},
 		with{"redeemed", redeem(t.verification, "k.sent_to", "k.changes_email")},
+		with{"siblings", siblings(t.verification)},
 		with{"resets", squirrel.Update(t.reset+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("r.own AND r.changes_email AND s.user_id = r.user_id AND s.used_at IS NULL")},
+			Where("r.changes_email AND s.user_id = r.user_id AND s.used_at IS NULL")},
 		with{"verified", squirrel.Update(t.user+" u").
 			Set("email", squirrel.Expr("CASE WHEN r.changes_email THEN r.sent_to ELSE u.email END")).
 			Set("email_verified_at", squirrel.Expr("CASE WHEN r.changes_email THEN $2::timestamp ELSE coalesce(u.email_verified_at, $2::timestamp) END")).
-			From("redeemed r").Where("r.own AND u.id = r.user_id").
+			From("redeemed r").Where("u.id = r.user_id").
 			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
 }
 
@@ -225,13 +225,14 @@ func resetPassword(t tables, plaintext bool) statement {
 		with{"token", squirrel.Expr(bySecret(t.reset, redeemedRow, plaintext))},
 		with{"known", squirrel.Select("t.*", outdated+" AS dead", "false AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id")},
 		with{"redeemed", redeem(t.reset, "k.sent_to IS NOT NULL AS verifies")},
+		with{"siblings", siblings(t.reset)},
 		with{"changes", squirrel.Update(t.verification+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
-			Where("r.own AND s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
+			Where("s.user_id = r.user_id AND s.used_at IS NULL AND s.changes_email")},
 		with{"changed", squirrel.Update(t.user+" u").
 			Set("password_hash", squirrel.Expr("$3::text")).
 			Set("credentials_changed_at", squirrel.Expr("$2::timestamp")).
 			Set("email_verified_at", squirrel.Expr("CASE WHEN r.verifies THEN coalesce(u.email_verified_at, $2::timestamp) ELSE u.email_verified_at END")).
-			From("redeemed r").Where("r.own AND u.id = r.user_id").
+			From("redeemed r").Where("u.id = r.user_id").
 			Suffix("RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_changed_at")})
 }
 
@@ -241,12 +242,17 @@ const redeemedRow = "t.id, t.user_id, t.sent_to, t.used_at, t.expires_at, t.crea
 var redemptionColumns = []string{"k.used_at IS NOT NULL OR k.dead", "k.expires_at", "k.taken", "v.id IS NOT NULL",
 	"k.user_id", "coalesce(v.email, '')", "v.email_verified_at", "v.created_at", "coalesce(v.credentials_changed_at, v.created_at)"}
 
-// redeem marks the token k, whose row is its own, and all others of the user, unless k is no good. Where another client
-// marks k at the same moment, which redeems it, the others die none the less.
+// redeem marks the token k, whose row may have changed meanwhile.
 func redeem(table string, more ...string) squirrel.UpdateBuilder {
 	return squirrel.Update(table+" r").Set("used_at", squirrel.Expr("$2::timestamp")).From("known k").
-		Where("r.user_id = k.user_id AND r.used_at IS NULL AND k.used_at IS NULL AND k.expires_at > $2::timestamp AND NOT k.dead AND NOT k.taken").
-		Suffix("RETURNING " + strings.Join(append([]string{"r.id = k.id AS own", "r.user_id"}, more...), ", "))
+		Where("r.id = k.id AND r.used_at IS NULL AND r.expires_at > $2::timestamp AND NOT k.dead AND NOT k.taken").
+		Suffix("RETURNING " + strings.Join(append([]string{"r.id", "r.user_id"}, more...), ", "))
+}
+
+// siblings marks the others of the user, which die with the token that is redeemed.
+func siblings(table string) squirrel.UpdateBuilder {
+	return squirrel.Update(table+" s").Set("used_at", squirrel.Expr("$2::timestamp")).From("redeemed r").
+		Where("s.user_id = r.user_id AND s.id <> r.id AND s.used_at IS NULL")
 }
 
 // issue is what issueToken says.

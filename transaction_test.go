@@ -2,6 +2,7 @@ package soultribe_test
 
 import (
 	"context"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	gotoken "go/token"
@@ -330,6 +331,9 @@ func tokenConflicts() []conflict {
 		conflicts = append(conflicts, conflict{method, "token_used", "meanwhile", func(s *conflictScene) conflictCall {
 			once := secret(s)
 			return conflictCall{call(once), s.byStore(use(once))}
+		}}, conflict{method, "token_used", "expired meanwhile", func(s *conflictScene) conflictCall {
+			once := secret(s)
+			return conflictCall{call(once), plainSQL(`UPDATE `+table+` SET expires_at = '2000-01-01' WHERE token = 'sha256:' || encode(sha256($1::text::bytea), 'hex')`, once)}
 		}})
 	}
 	return conflicts
@@ -569,6 +573,10 @@ func meetupConflicts() []conflict {
 			return conflictCall{proposal(m.User1ID, m.ID, s.ahead(5)),
 				plainSQL(`INSERT INTO meetup (match_id, scheduled_time, status, created_at, updated_at) VALUES ($1, $2, 'proposed', $2, $2)`, int64(m.ID), s.ahead(2).Start)}
 		}},
+		{"ProposeMeetup", "meetup_exists", "moved meanwhile", func(s *conflictScene) conflictCall {
+			m := s.proposed()
+			return conflictCall{proposal(m.User1ID, m.MatchID, m.Times), s.byStore(reschedule(m, s.ahead(7)))}
+		}},
 		told("ProposeMeetup", "transition", "", func(s *conflictScene) storeCall {
 			m := s.asked()
 			return proposal(m.User1ID, m.ID, s.ahead(5))
@@ -705,6 +713,47 @@ func meetRival(t *testing.T, db *soultribetest.DB, tx pgx.Tx, call conflictCall)
 	waitForBlocked(t, db)
 	require.NoError(t, rival.Commit(t.Context()))
 	return <-result
+}
+
+// TestAnswersByWhatItWaitedFor has a rival undo what a call would have been refused for, or change what it would have changed.
+func TestAnswersByWhatItWaitedFor(t *testing.T) { //nolint:tparallel // its parts come one after the other
+	t.Parallel()
+	db := soultribetest.New(t)
+	meet := func(t *testing.T, call conflictCall) {
+		t.Helper()
+		tx, err := db.Pool.Begin(t.Context())
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		require.NoError(t, meetRival(t, db, tx, call))
+		require.NoError(t, tx.Commit(t.Context()))
+	}
+	t.Run("ProposeMeetup, when the proposal is cancelled", func(t *testing.T) { //nolint:paralleltest // waitForBlocked looks at the whole database
+		s := &conflictScene{t, db}
+		m := s.proposed()
+		var r soultribe.MeetupResult
+		meet(t, conflictCall{func(ctx context.Context, st soultribe.Store) (err error) {
+			r, err = st.ProposeMeetup(ctx, m.User1ID, soultribe.NewMeetup{MatchID: m.MatchID, Times: m.Times})
+			return err
+		}, s.byStore(func(ctx context.Context, st soultribe.Store) error {
+			return failure(st.CancelMeetup(ctx, m.User2ID, m.ID))
+		})})
+		require.True(t, r.Changed)
+		require.Equal(t, []string{fmt.Sprintf("%d cancelled", m.ID), fmt.Sprintf("%d proposed", r.ID)},
+			db.Query(t, `SELECT id || ' ' || status FROM meetup WHERE match_id = $1 ORDER BY id`, int64(m.MatchID)))
+	})
+	t.Run("VerifyEmail, when the secret is revoked", func(t *testing.T) { //nolint:paralleltest // likewise
+		s := &conflictScene{t, db}
+		u := s.unverified()
+		older := issuer{s, db}.verification(u)
+		s.exec(`UPDATE emailverificationtoken SET created_at = created_at - interval '1 day' WHERE user_id = $1`, int64(u.ID))
+		newer := issuer{s, db}.verification(u)
+		meet(t, conflictCall{func(ctx context.Context, st soultribe.Store) error {
+			_, err := st.VerifyEmail(ctx, older)
+			require.ErrorIs(t, err, soultribe.ErrTokenUsed)
+			return nil
+		}, plainSQL(`DELETE FROM emailverificationtoken WHERE token = 'sha256:' || encode(sha256($1::text::bytea), 'hex')`, older)})
+		require.NoError(t, failure(db.Store.VerifyEmail(t.Context(), newer)), "the other one lives on")
+	})
 }
 
 // requireEveryConflict checks that each method has its conflicts, or is known to have none, and that they

@@ -31,11 +31,15 @@ func processorTime(postmaster int) time.Duration {
 
 // apart keeps this process on one processor and those of the server on another, until release is called. Where two
 // that wait for each other run is chance otherwise, and stays so for a while; and to wake an idle processor takes
-// longer than a small statement. Apart they are as on two machines. It does nothing where the server runs elsewhere.
+// longer than a small statement. Apart they are as on two machines. It does nothing where the server runs elsewhere, or
+// as another user's.
 func apart(postmaster int) (release func(), err error) {
 	var all, own, server unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() < 2 || !isHere(postmaster) {
 		return func() {}, err
+	}
+	if unix.SchedSetaffinity(postmaster, &all) != nil {
+		return func() {}, nil
 	}
 	for cpu := 0; server.Count() == 0; cpu++ {
 		switch {
