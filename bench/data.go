@@ -42,7 +42,7 @@ type database struct {
 	postmaster int // the server's process
 
 	// The last ids of what is not made by an operation.
-	lastUser, lastSlot, lastMatch, lastMeetup int64
+	lastUser, lastSlot, lastToken, lastMatch, lastMeetup int64
 }
 
 // createDatabase makes a migrated database on a server. The caller calls drop at the end.
@@ -89,7 +89,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 	}
 
 	users := make([][]any, 0, total)
-	var profiles, slots [][]any
+	var profiles, slots, tokens [][]any
 	next := make([]time.Time, people+1) // of each, the start of the next slot
 	slot := func(user int, start time.Time, length time.Duration, zone string) error {
 		s := soultribe.NewSlot{Start: start, End: start.Add(length), Timezone: zone}
@@ -107,6 +107,8 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 			continue
 		}
 		zone := timezones[r.IntN(len(timezones))]
+		// A plan for an empty table would be kept, as PostgreSQL is not told that the table has grown.
+		tokens = append(tokens, []any{id, hashSecret(fmt.Sprint("old ", id)), epoch.Add(-time.Hour), epoch.Add(-2 * time.Hour), epoch.Add(-time.Hour), emailOf(id)})
 		if id%10 != 0 {
 			var bio any
 			if id%3 != 0 {
@@ -144,7 +146,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 		// In time that the asker would else be free, and somebody's candidate.
 		meetups = append(meetups, []any{len(matches), next[i], 3600, i, "confirmed", epoch, epoch})
 	}
-	d.lastSlot, d.lastMatch, d.lastMeetup = int64(len(slots)), int64(len(matches)), int64(len(meetups))
+	d.lastSlot, d.lastToken, d.lastMatch, d.lastMeetup = int64(len(slots)), int64(len(tokens)), int64(len(matches)), int64(len(meetups))
 
 	for _, c := range []struct {
 		table   string
@@ -154,6 +156,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 		{"user", []string{"id", "email", "password_hash", "email_verified_at", "created_at"}, users},
 		{"profile", []string{"user_id", "full_name", "display_name", "bio", "timezone", "created_at", "updated_at"}, profiles},
 		{"availabilityslot", []string{"user_id", "start_dt_utc", "end_dt_utc", "start_dt_local", "end_dt_local", "timezone", "created_at", "updated_at"}, slots},
+		{"emailverificationtoken", []string{"user_id", "token", "expires_at", "created_at", "used_at", "sent_to"}, tokens},
 		{"match", []string{"user1_id", "user2_id", "status", "created_at", "updated_at"}, matches},
 		{"meetup", []string{"match_id", "scheduled_time", "duration_seconds", "proposer_id", "status", "created_at", "updated_at"}, meetups},
 	} {
@@ -197,7 +200,7 @@ func (d *database) makeHash(ctx context.Context) error {
 
 // reset is SQL that removes what an operation made in a table, and has the sequence begin as before.
 func (d *database) reset(table string) string {
-	last := map[string]int64{"user": d.lastUser, "availabilityslot": d.lastSlot, "match": d.lastMatch, "meetup": d.lastMeetup}[table]
+	last := map[string]int64{"user": d.lastUser, "availabilityslot": d.lastSlot, "emailverificationtoken": d.lastToken, "match": d.lastMatch, "meetup": d.lastMeetup}[table]
 	name := pgx.Identifier{table}.Sanitize()
 	return fmt.Sprintf("DELETE FROM %s WHERE id > %d; SELECT setval(pg_get_serial_sequence('%[1]s', 'id'), %[2]d);", name, max(last, 1))
 }

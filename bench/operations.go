@@ -93,13 +93,13 @@ func operations() []operation {
 			list(func(*database, int) struct{} { return struct{}{} }), writes{}),
 		newOperation(opUseToken, func(p peer) call[string] { return p.useToken }, tokens, writes{
 			`emailverificationtoken, "user"`,
-			func(*database) string {
-				return fmt.Sprintf(`DELETE FROM emailverificationtoken; UPDATE "user" SET email_verified_at = NULL WHERE email_verified_at >= '%s'`,
+			func(d *database) string {
+				return d.reset("emailverificationtoken") + fmt.Sprintf(`UPDATE "user" SET email_verified_at = NULL WHERE email_verified_at >= '%s'`,
 					epoch.Format(time.DateTime))
 			},
-			func(*database) string {
-				return fmt.Sprintf(`SELECT (SELECT json_agg((t.user_id, t.token, t.used_at) ORDER BY t.token)::text FROM emailverificationtoken t) ||
-					(SELECT json_agg((u.id, u.email_verified_at) ORDER BY u.id)::text FROM "user" u WHERE u.email_verified_at >= '%s')`, epoch.Format(time.DateTime))
+			func(d *database) string {
+				return fmt.Sprintf(`SELECT (SELECT json_agg((t.user_id, t.token, t.used_at) ORDER BY t.token)::text FROM emailverificationtoken t WHERE t.id > %d) ||
+					(SELECT json_agg((u.id, u.email_verified_at) ORDER BY u.id)::text FROM "user" u WHERE u.email_verified_at >= '%s')`, d.lastToken, epoch.Format(time.DateTime))
 			},
 		}),
 		newOperation(opCreateUser, func(p peer) call[newUser] { return p.createUser },
