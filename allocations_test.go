@@ -49,7 +49,7 @@ func TestAllocations(t *testing.T) {
 		call func() error
 	}{
 		{"AccountByEmail", 16, func() error { _, err := st.AccountByEmail(ctx, me.Email); return err }},
-		{"CreateUser", 21, func() error {
+		{"CreateUser", 20, func() error {
 			n++
 			_, err := st.CreateUser(ctx, soultribe.NewUser{Email: emails[n], Hash: hash, Profile: &profile})
 			return err

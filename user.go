@@ -1,6 +1,7 @@
 package soultribe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/Masterminds/squirrel"
@@ -170,7 +172,8 @@ func newUserStatements(t tables) userStatements {
 // createUser looks for the address first, as a conflict costs a number of the sequence, and a visitor
 // could use up the column's two billion.
 func createUser(t tables) statement {
-	return compile("CreateUser", squirrel.Select(userColumns).From("created u"),
+	// An address that is stored as it was given is not sent back.
+	return compile("CreateUser", squirrel.Select(strings.Replace(userColumns, "u.email,", "CASE WHEN u.email <> $1::text THEN u.email END,", 1)).From("created u"),
 		with{"created", squirrel.Insert(t.user).Columns("email", "password_hash", "created_at").
 			Select(squirrel.Select("$1::text", "$2::text", "$3::timestamp").
 				Where("NOT EXISTS (SELECT FROM " + t.user + " u WHERE " + byEmail + ")")).
@@ -295,6 +298,9 @@ func (p *Postgres) CreateUser(ctx context.Context, u NewUser) (User, error) {
 		u.Profile != nil, profile.FullName, profile.DisplayName, profile.Bio, profile.Timezone)
 	if errors.Is(err, ErrNotFound) {
 		return User{}, opError(op, ErrEmailTaken)
+	}
+	if err == nil {
+		user.Email = cmp.Or(user.Email, email)
 	}
 	return user, err
 }
