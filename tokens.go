@@ -179,8 +179,7 @@ func checkToken(t tables, name, table string, plaintext bool) statement {
 	dead, taken := outdated, "false"
 	if table == t.verification {
 		dead = worthless
-		taken = "coalesce(t.changes_email, false) AND EXISTS (SELECT FROM " + t.user +
-			` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
+		taken = addressTaken(t)
 	}
 	return compile(name, squirrel.Select("t.used_at IS NOT NULL OR "+dead, "t.expires_at", taken).
 		From("("+bySecret(table, "t.*", plaintext)+") t").Join(t.user+" u ON u.id = t.user_id"))
@@ -193,6 +192,12 @@ const outdated = "(" + beforeChange + " OR " + sentElsewhere + ")"
 // worthless is the same of a verification. One that changes the address is asked for by password.
 const worthless = "(CASE WHEN coalesce(t.changes_email, false) THEN " + beforeChange + " ELSE " + sentElsewhere + " END)"
 
+// addressTaken means that a verification would change the address to one that another account has.
+func addressTaken(t tables) string {
+	return "(coalesce(t.changes_email, false) AND EXISTS (SELECT FROM " + t.user +
+		` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C")))`
+}
+
 const beforeChange = "coalesce(t.created_at < u.credentials_changed_at, false)"
 
 // sentElsewhere means that the token was mailed to an address that is no longer the user's. Rows of other
@@ -202,10 +207,9 @@ const sentElsewhere = `(t.sent_to IS NOT NULL AND lower(t.sent_to COLLATE "C") <
 // verifyEmail redeems and verifies in one statement, so that of any number of racers one wins: each waits
 // for the user, and then its update looks at the token as the last one left it.
 func verifyEmail(t tables, plaintext bool) statement {
-	taken := "t.changes_email AND EXISTS (SELECT FROM " + t.user + ` o WHERE o.id <> t.user_id AND lower(o.email COLLATE "C") = lower(t.sent_to COLLATE "C"))`
 	return compile("VerifyEmail", squirrel.Select(redemptionColumns...).From("known k").LeftJoin("verified v ON true"),
 		with{"token", squirrel.Expr(bySecret(t.verification, redeemedRow+", coalesce(t.changes_email, false) AS changes_email", plaintext))},
-		with{"known", squirrel.Select("t.*", worthless+" AS dead", taken+" AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id").
+		with{"known", squirrel.Select("t.*", worthless+" AS dead", addressTaken(t)+" AS taken").From("token t").Join(t.user + " u ON u.id = t.user_id").
 			Suffix("FOR NO KEY UPDATE OF u")},
 		with{"redeemed", redeem(t.verification, "k.sent_to", "k.changes_email")},
 		with{"siblings", siblings(t.verification)},
