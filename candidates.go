@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"time"
 
@@ -106,15 +107,28 @@ func newCandidateStatements(t tables) candidateStatements {
 	}
 }
 
-// The statements that find candidates take the asker ($1), when the asker is free ($2 to $3), whom to leave
-// out ($4), the microseconds below which a window does not count ($5), how many windows ($6) and how many
-// people ($7) to return, and behind those where to go on. A slot lasts 24 hours at most, so that the slots
-// that meet a window are a narrow range of the index on start.
-const others = "s.user_id <> $1::bigint AND s.user_id <> ALL($4::bigint[])"
+// compileSearch builds a statement that finds candidates. It takes whom to leave out ($1), when the asker is free ($2 to $3), the microseconds
+// below which a window does not count ($4), how many windows ($5) and how many people ($6) to return, and behind those
+// where to go on. A slot lasts 24 hours at most, so that the slots that meet a window are a narrow range of the index on
+// start.
+//
+// PostgreSQL sees none of these while it plans, so that a plan for any values costs as little as one for some, and it
+// plans a statement once, rather than in each call for as long as a page takes.
+func compileSearch(name string, main squirrel.Sqlizer, ctes ...with) statement {
+	return statement(parameter.ReplaceAllString(string(compile(name, main, ctes...)), "(SELECT $0)"))
+}
+
+// parameter is a parameter with its type.
+var parameter = regexp.MustCompile(`\$\d+::\w+(\[\])?`)
+
+// others says that a user is none of those to leave out, which is looked up, where <> ALL would compare with each.
+func others(user string) string {
+	return "NOT (" + user + " IN (SELECT x.id FROM unnest($1::bigint[]) AS x (id)))"
+}
 
 // longEnough says that an interval counts.
 func longEnough(length string) string {
-	return "(" + length + ") >= ($5::bigint * interval '1 microsecond')"
+	return "(" + length + ") >= ($4::bigint * interval '1 microsecond')"
 }
 
 // microseconds is the sum of intervals, each of which, as the sum, a float can hold exactly: 285 years.
@@ -124,7 +138,7 @@ func microseconds(interval string) string {
 
 // candidateColumns are those of the person c of a page, whose profile is pr.
 const candidateColumns = "c.user_id, coalesce(pr.display_name, ''), coalesce(pr.timezone, ''), c.first, c.total," +
-	" c.starts[1:$6::integer], c.ends[1:$6::integer], c.start_dt_utc, c.end_dt_utc"
+	" c.starts[1:$5::integer], c.ends[1:$5::integer], c.start_dt_utc, c.end_dt_utc"
 
 // askerHorizon is all of the asker's time.
 func askerHorizon() with {
@@ -161,12 +175,12 @@ func sharedWindows(t tables, user string) string {
 // where the page is full, so that the number of people makes no difference. A person comes with the slot
 // with which their first window begins.
 //
-// Each of the asker's windows comes as two rows of $2 and following, of which $8 tells the first. That is for the
+// Each of the asker's windows comes as two rows of $2 and following, of which $7 tells the first. That is for the
 // slots that have begun when the window begins, and it goes back in time: who has begun last is found at
 // once, while forward all that is over of the 24 hours before would be in the way. The second is for those
-// that begin in it. Each goes on behind the slot that $9, $10 and $11 say.
+// that begin in it. Each goes on behind the slot that $8, $9 and $10 say.
 //
-// Once $12 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
+// Once $11 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
 // is not true is where the search has ended.
 func soonestCandidates(t tables) statement {
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
@@ -174,7 +188,7 @@ func soonestCandidates(t tables) statement {
 	// for an id, which keeps them, too, from everybody's slots.
 	adjacent := squirrel.Select("o.id").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
-	const late = "(clock_timestamp() - statement_timestamp()) >= ($12::bigint * interval '1 microsecond')"
+	const late = "(clock_timestamp() - statement_timestamp()) >= ($11::bigint * interval '1 microsecond')"
 	// A slot that goes on from the one before it, or comes after one that is long enough, does not begin the first window.
 	// To see that before windows are merged keeps one person's many slots from being merged once for each.
 	earlier := squirrel.Select("o.id").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
@@ -187,10 +201,10 @@ func soonestCandidates(t tables) statement {
 		// all of them.
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
-			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others).
+			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others("s.user_id")).
 			Where("CASE WHEN ("+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") IS NOT NULL) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
-			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $7::bigint")
+			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $6::bigint")
 	}
 	begun := found("f.starts_at", "true", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
 		" AND s.start_dt_utc > (f.starts_at - interval '24 hours') AND s.end_dt_utc > f.starts_at",
@@ -198,15 +212,15 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
-		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$8::boolean[]", "$9::timestamp[]", "$10::timestamp[]", "$11::bigint[]") +
+	return compileSearch("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
+		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$7::boolean[]", "$8::timestamp[]", "$9::timestamp[]", "$10::bigint[]") +
 			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
 		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
 		// ones not at all.
 		with{"page", squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
 			CrossJoin("LATERAL (("+constant(begun)+") UNION ALL ("+constant(coming)+")) c").
-			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix("LIMIT $7::bigint")})
+			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix("LIMIT $6::bigint")})
 }
 
 const (
@@ -223,45 +237,49 @@ const (
 )
 
 // mostTimeCandidates adds up the time that everyone has in common with the asker, and looks further only at
-// those who come first. The list goes on after the person $9, who has $8 microseconds.
+// those who come first. The list goes on after the person $8, who has $7 microseconds.
 //
-// By groups it looks at those of $10, one after the other, so that each takes little memory, and at no further one
-// once $11 microseconds have passed. The last column is how many it has looked at.
+// By groups it looks at those of $9, one after the other, so that each takes little memory, and at no further one
+// once $10 microseconds have passed. The last column is how many it has looked at.
 func mostTimeCandidates(t tables, byGroup bool) statement {
-	// What a person has in the asker's windows is merged, as adjacent pieces are one window, and as slots may overlap
-	// where the constraint is missing. Most people have few pieces, none of which ends where another begins, and those are
-	// quicker added up; to compare all of many with each other takes longer than to merge them.
-	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at").
-		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc").Where(others)
+	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at", "1 << (f.place % 31)::integer AS window_bit").
+		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc")
 	name, looked := "CandidatesMostTime", "max("+everyGroup+")" // as if it were by groups
 	groups := squirrel.Select("0 AS number", "true AS looked")
 	if byGroup {
 		name, looked = "CandidatesMostTimeByGroup", "count(DISTINCT f.number) FILTER (WHERE f.looked)"
 		pieces = pieces.Where(inGroup + " = g.number AND g.looked")
-		groups = squirrel.Select("g.number", "l.looked").From("unnest($10::integer[]) WITH ORDINALITY AS g (number, place)").
-			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($11::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
+		groups = squirrel.Select("g.number", "l.looked").From("unnest($9::integer[]) WITH ORDINALITY AS g (number, place)").
+			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($10::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
 	}
-	lengths := squirrel.Select("p.*", "round(date_part('epoch', p.ends_at - p.starts_at) * 1000000) AS length").From("(" + constant(pieces) + ") p").Suffix("OFFSET 0")
-	sums := squirrel.Select("p.user_id", "(sum(p.length) FILTER (WHERE p.length >= $5::bigint))::bigint AS time", "array_agg(p.starts_at) AS starts", "array_agg(p.ends_at) AS ends").
+	// Slots are merged where they are adjacent, or overlap as the constraint is missing. Where each piece is long enough, or is
+	// the only one in its window, the sum is the same without. So all are added up first, which is quick, and then those for
+	// whom it may not be are read again and merged. The bits of two windows may be one, which takes longer and changes nothing.
+	lengths := squirrel.Select("p.user_id", "p.window_bit", "round(date_part('epoch', p.ends_at - p.starts_at) * 1000000) AS length").From("(" + constant(pieces) + ") p").Suffix("OFFSET 0")
+	summed := squirrel.Select("p.user_id", "(sum(p.length) FILTER (WHERE p.length >= $4::bigint))::bigint AS total",
+		"bool_or(p.length < $4::bigint) AND sum(p.window_bit) <> bit_or(p.window_bit) OR NOT (SELECT c.apart FROM constrained c) AS merges").
 		From("(" + constant(lengths) + ") p").GroupBy("p.user_id")
-	merged := "(SELECT " + microseconds("upper(r) - lower(r)") + " FROM unnest((SELECT range_agg(tsrange(x.starts_at, x.ends_at)) FROM " +
-		unnest("p.starts", "p.ends") + " AS x (starts_at, ends_at))) AS r WHERE " + longEnough("upper(r) - lower(r)") + ")"
-	ranked := squirrel.Select("p.user_id", "CASE WHEN cardinality(p.starts) > 500 OR p.starts && p.ends OR NOT (SELECT c.apart FROM constrained c) THEN "+merged+" ELSE p.time END AS total").From("(" + constant(sums) + ") p").Suffix("OFFSET 0")
+	// The first condition, which is no row's, keeps the slots from being read where nobody is merged.
+	again := squirrel.Select("p.user_id", "range_agg(tsrange(p.starts_at, p.ends_at)) AS windows").From("(" + constant(pieces) + " OFFSET 0) p").
+		Join("summed m ON m.user_id = p.user_id AND m.merges").Where("EXISTS (SELECT FROM summed m WHERE m.merges)").GroupBy("p.user_id")
+	merged := squirrel.Select(microseconds("upper(r) - lower(r)")).From("unnest(p.windows) AS r").Where(longEnough("upper(r) - lower(r)"))
+	ranked := squirrel.Select("p.user_id", "p.total").Prefix("WITH summed AS (" + constant(summed) + ")").From("summed p").Where("NOT p.merges").
+		Suffix("UNION ALL " + constant(squirrel.Select("p.user_id", "("+constant(merged)+")").From("("+constant(again)+") p")) + " OFFSET 0")
 	// OFFSET has people sorted before they are looked up, until the page is full.
 	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
-		Where("r.total < $8::bigint OR r.total = $8::bigint AND r.user_id > $9::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
-	first := squirrel.Select("r.user_id", "r.total").From("("+constant(sorted)+") r").Where(verified(t, "r.user_id")).
-		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $7::bigint")
-	return compile(name, squirrel.Select(candidateColumns, "g.looked", "true").
+		Where("r.total < $7::bigint OR r.total = $7::bigint AND r.user_id > $8::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
+	first := squirrel.Select("r.user_id", "r.total").From("("+constant(sorted)+") r").Where(others("r.user_id")).Where(verified(t, "r.user_id")).
+		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $6::bigint")
+	return compileSearch(name, squirrel.Select(candidateColumns, "g.looked", "true").
 		From("(SELECT "+looked+" AS looked FROM found f) g").
 		LeftJoin("page c ON true").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy("c.total DESC", "c.user_id"),
-		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " AS f (starts_at, ends_at)")},
+		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " WITH ORDINALITY AS f (starts_at, ends_at, place)")},
 		askerHorizon(),
 		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
-			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id LIMIT $7::bigint) c").
+			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id LIMIT $6::bigint) c").
 			CrossJoin(sharedWindows(t, "c.user_id"))})
 }
 
@@ -433,7 +451,7 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 // soonest finds so many people at most.
 func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, limit int) ([]ranked, error) {
 	windows, behind := at.after(a.free)
-	args := slices.Concat([]any{int64(a.id)}, windows, []any{a.matched, q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds()})
+	args := slices.Concat([]any{a.leftOut}, windows, []any{q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds()})
 	return queryAll(ctx, p, "Candidates", p.sql.soonest, scanRanked, args...)
 }
 
@@ -447,7 +465,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 		within = q.within()
 	}
 	starts, ends := windowArrays(a.free)
-	args := []any{int64(a.id), starts, ends, a.matched, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
+	args := []any{a.leftOut, starts, ends, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
 	find := p.sql.mostTime
 	if at.end < candidateGroups || within < noLimit || a.allSlots > fewerSlots {
 		groups := make([]int32, at.end)
@@ -505,9 +523,8 @@ func windowArrays(windows []Window) (starts, ends []pgtype.Timestamp) {
 
 // asker is one who looks for candidates.
 type asker struct {
-	id       UserID
 	free     []Window // for long enough
-	matched  []int64  // with whom
+	leftOut  []int64  // the asker, and whom the asker is matched with
 	allSlots int64    // of all people, as last counted by VACUUM or ANALYZE; for MostTimeFirst only
 }
 
@@ -525,11 +542,11 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 	case countOf(entries, isThere) == 0:
 		return asker{}, opError(op, ErrNotFound)
 	}
-	a := asker{id: actor, matched: []int64{}} // NULL would leave out everyone
+	a := asker{leftOut: []int64{int64(actor)}}
 	for _, e := range entries {
 		switch e.kind {
 		case isMatched:
-			a.matched = append(a.matched, e.id)
+			a.leftOut = append(a.leftOut, e.id)
 		case slotCount:
 			a.allSlots = e.id
 		}

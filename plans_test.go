@@ -101,6 +101,40 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 	}
 }
 
+// TestSearchesArePlannedOnce sees that PostgreSQL comes to plan each search for any values, as to plan one takes as long as
+// a page of it, and that it looks up whom to leave out, of whom there may be thousands.
+func TestSearchesArePlannedOnce(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	me, _ := peopleWithEverything(t, db, 600)
+	var steps sent
+	pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.MaxConns, c.ConnConfig.Tracer = 1, &steps })
+	st := newStore(t, db, pool)
+	for name, q := range map[string]soultribe.CandidateQuery{
+		"CandidatesSoonest":         {},
+		"CandidatesMostTime":        {Order: soultribe.MostTimeFirst, Share: 1},
+		"CandidatesMostTimeByGroup": {Order: soultribe.MostTimeFirst, Share: 0.5},
+	} {
+		const alwaysPlanned = 5 // the runs of which PostgreSQL takes the mean
+		for range alwaysPlanned + 3 {
+			page, err := st.Candidates(ctx, me, q)
+			require.NoError(t, err)
+			require.NotEmpty(t, page.Items)
+		}
+		search := steps.queries[len(steps.queries)-1]
+		require.Contains(t, search.SQL, "-- name: "+name+"\n")
+		var forAny, forThese int
+		require.NoError(t, pool.QueryRow(ctx, "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", search.SQL).Scan(&forAny, &forThese))
+		require.Equal(t, []int{3, alwaysPlanned}, []int{forAny, forThese}, name)
+		rows, err := pool.Query(ctx, "EXPLAIN "+search.SQL, search.Arguments...)
+		require.NoError(t, err)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.Contains(t, strings.Join(plan, "\n"), "NOT (hashed SubPlan", name)
+	}
+}
+
 // blocksRead runs a statement, and returns how many blocks it looked at.
 func blocksRead(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) int {
 	t.Helper()

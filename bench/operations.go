@@ -68,7 +68,9 @@ const (
 	opPending    = "50 pending matches with e-mails"
 	opUseToken   = "use a token"
 	opCreateUser = "create user + profile"
+	opAddSlot    = "1 slot"
 	opAddSlots   = "100 slots"
+	opMatch      = "request + accept a match"
 	opMeet       = "propose + confirm a meetup"
 	opCandidates = "page of candidates"
 )
@@ -117,11 +119,11 @@ func operations() []operation {
 						LEFT JOIN profile p ON p.user_id = u.id WHERE u.id > %d`, d.lastUser)
 				},
 			}),
-		newOperation("1 slot", func(p peer) call[newSlots] { return p.addSlot },
+		newOperation(opAddSlot, func(p peer) call[newSlots] { return p.addSlot },
 			list(func(d *database, i int) newSlots { return d.newSlots(i, 1) }), slots),
 		newOperation(opAddSlots, func(p peer) call[newSlots] { return p.addSlots },
 			list(func(d *database, i int) newSlots { return d.newSlots(i, 100) }), slots),
-		newOperation("request + accept a match", func(p peer) call[pair] { return p.match },
+		newOperation(opMatch, func(p peer) call[pair] { return p.match },
 			list((*database).writerPair), writes{"match", reset("match"), rows("match")}),
 		newOperation(opMeet, func(p peer) call[meeting] { return p.meet }, meetings, writes{
 			"match, meetup, soultribe_booking",

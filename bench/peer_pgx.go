@@ -50,7 +50,7 @@ func newReference(name string) func(context.Context, environment) (peer, error) 
 }
 
 // newVariants is the reference where there is another way to write it: an account by BEGIN, two INSERTs and COMMIT,
-// many slots by way of arrays, and a meetup with the locks.
+// many slots by way of arrays, and with the rules that the reference leaves out.
 func newVariants(ctx context.Context, env environment) (peer, error) {
 	pool, err := env.pool(ctx, pgx.QueryExecModeCacheStatement)
 	if err != nil {
@@ -59,9 +59,12 @@ func newVariants(ctx context.Context, env environment) (peer, error) {
 	r := reference{pool, env.now}
 	return peer{
 		name:       nameVariant,
+		useToken:   newCall(r.useTokenByTheRules, same[soultribe.User]),
 		createUser: newCall(r.createUserInTransaction, same[soultribe.User]),
+		addSlot:    newCall(r.addSlotByTheRules, same[soultribe.Slot]),
 		addSlots:   newCall(r.addSlotsByArrays, same[[]soultribe.Slot]),
-		meet:       newCall(r.meetWithLocks, same[soultribe.Meetup]),
+		match:      newCall(r.matchByTheRules, same[soultribe.Match]),
+		meet:       newCall(r.meetByTheRules, same[soultribe.Meetup]),
 		close:      pool.Close,
 	}, nil
 }
@@ -343,34 +346,6 @@ func (r reference) meet(ctx context.Context, m meeting) (soultribe.Meetup, error
 		return soultribe.Meetup{}, err
 	}
 	return scanMeetup(r.pool.QueryRow(ctx, confirmMeetupSQL, id, int64(m.other), m.Start.UTC(), seconds, r.now))
-}
-
-// meetWithLocks also does what meet leaves out: it settles, it has the match, and the two people in the order of their ids,
-// locked by a statement before the one that looks at what else there is, and it looks at their other meetups.
-func (r reference) meetWithLocks(ctx context.Context, m meeting) (meetup soultribe.Meetup, err error) {
-	var id int64
-	match, seconds := int64(m.MatchID), int64(m.Duration/time.Second)
-	var propose, confirm pgx.Batch
-	propose.Queue(`UPDATE match SET updated_at = updated_at WHERE id = $1 AND $2 IN (user1_id, user2_id)`, match, int64(m.one))
-	propose.Queue(`UPDATE meetup SET status = CASE WHEN status = 'proposed' THEN 'cancelled' ELSE 'completed' END, updated_at = $2
-WHERE match_id = $1 AND (status = 'proposed' AND scheduled_time <= $2
-	OR status = 'confirmed' AND scheduled_time + duration_seconds * interval '1 second' <= $2)`, match, r.now)
-	propose.Queue(proposeMeetupSQL, match, int64(m.one), m.Start.UTC(), seconds, r.now).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
-	if err := r.pool.SendBatch(ctx, &propose).Close(); err != nil {
-		return meetup, err
-	}
-	confirm.Queue(`SELECT u.id FROM "user" u WHERE u.id IN (SELECT unnest(ARRAY[m.user1_id, m.user2_id]) FROM meetup mt JOIN match m ON m.id = mt.match_id
-	WHERE mt.id = $1 AND $2 IN (m.user1_id, m.user2_id)) ORDER BY u.id FOR NO KEY UPDATE`, id, int64(m.other))
-	confirm.Queue(`SELECT m.id FROM match m WHERE m.id = (SELECT mt.match_id FROM meetup mt WHERE mt.id = $1) FOR NO KEY UPDATE`, id)
-	where, returning, _ := strings.Cut(confirmMeetupSQL, "\nRETURNING")
-	confirm.Queue(where+`
-	AND NOT EXISTS (SELECT FROM soultribe_booking b WHERE b.user_id IN (m.user1_id, m.user2_id) AND b.meetup_id <> mt.id
-		AND b.starts_at < mt.scheduled_time + mt.duration_seconds * interval '1 second' AND b.ends_at > mt.scheduled_time)
-RETURNING`+returning, id, int64(m.other), m.Start.UTC(), seconds, r.now).QueryRow(func(row pgx.Row) error {
-		meetup, err = scanMeetup(row)
-		return err
-	})
-	return meetup, r.pool.SendBatch(ctx, &confirm).Close()
 }
 
 func scanMeetup(row pgx.Row) (soultribe.Meetup, error) {

@@ -76,6 +76,15 @@ const (
 	quarter   = 15 * time.Minute
 )
 
+// zones are where people live, as many in each.
+var zones = []string{
+	"Pacific/Honolulu", "America/Anchorage", "America/Los_Angeles", "America/Denver", "America/Chicago", "America/Mexico_City", "America/New_York",
+	"America/Bogota", "America/Halifax", "America/Santiago", "America/Sao_Paulo", "America/Argentina/Buenos_Aires", "Atlantic/Azores", "UTC",
+	"Europe/London", "Europe/Vienna", "Africa/Lagos", "Africa/Cairo", "Europe/Helsinki", "Africa/Nairobi", "Europe/Istanbul", "Asia/Dubai",
+	"Asia/Karachi", "Asia/Kolkata", "Asia/Kathmandu", "Asia/Dhaka", "Asia/Bangkok", "Asia/Shanghai", "Australia/Perth", "Asia/Tokyo",
+	"Australia/Adelaide", "Australia/Sydney", "Pacific/Auckland",
+}
+
 // measure fills a database with so many people, and measures.
 func measure(ctx context.Context, progress io.Writer, serverURL string, people, runs int, r *report, plans bool) (err error) {
 	admin, err := pgx.Connect(ctx, serverURL)
@@ -151,10 +160,16 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 	say("copying profiles")
 	_, err = pool.CopyFrom(ctx, pgx.Identifier{"profile"}, []string{"user_id", "full_name", "display_name", "timezone", "created_at", "updated_at"},
 		pgx.CopyFromSlice(people, func(i int) ([]any, error) {
-			return []any{i + 1, "A Person", fmt.Sprintf("Person %d", i+1), "Europe/Vienna", created, created}, nil
+			return []any{i + 1, "A Person", fmt.Sprintf("Person %d", i+1), zones[i%len(zones)], created, created}, nil
 		}))
 	if err != nil {
 		return err
+	}
+	places := make([]*time.Location, len(zones))
+	for i, name := range zones {
+		if places[i], err = time.LoadLocation(name); err != nil {
+			return err
+		}
 	}
 	random := rand.New(rand.NewPCG(1, uint64(people))) //nolint:gosec // the same people in each run
 	const step = 100_000                               // people a COPY
@@ -168,10 +183,12 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 				if i%slotsEach == 0 {
 					days = random.Perm(fortnight)
 				}
-				// One a day, between 6 and 22 o'clock, for one to four hours.
-				start := day.AddDate(0, 0, days[i%slotsEach]).Add(6*time.Hour + time.Duration(random.IntN(48))*quarter)
+				// One a day, between 6 and 22 o'clock there, for one to four hours.
+				person := first + i/slotsEach
+				zone := places[person%len(places)]
+				start := time.Date(day.Year(), day.Month(), day.Day()+days[i%slotsEach], 6, 15*random.IntN(48), 0, 0, zone)
 				end := start.Add(time.Duration(4+random.IntN(13)) * quarter)
-				return []any{first + i/slotsEach + 1, start, end, start, end, "UTC", created, created}, nil
+				return []any{person + 1, start.UTC(), end.UTC(), wall(start), wall(end.In(zone)), zone.String(), created, created}, nil
 			}))
 		if err != nil {
 			return err
@@ -187,4 +204,10 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 	say("vacuum")
 	_, err = pool.Exec(ctx, "VACUUM ANALYZE")
 	return err
+}
+
+// wall is what a clock in t's zone shows, as what a timestamp without time zone takes.
+func wall(t time.Time) time.Time {
+	_, offset := t.Zone()
+	return t.UTC().Add(time.Duration(offset) * time.Second)
 }
