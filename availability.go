@@ -190,14 +190,21 @@ func slotsApart(t tables) string {
 // twice for each row, and is not needed against a deadlock, as an AddSlot waits before it has stored anything. It would
 // miss the constraint, which this has to do itself.
 func addSlots(t tables, name string) statement {
+	// The slots of either kind are apart. So where one is in the way of another, in order of start one of those comes right
+	// behind it, and the first of these is the first of all: to join them would be to compare each with each.
+	own := squirrel.Select("NULL::bigint", "s.start_dt_utc", "s.end_dt_utc").From(t.slot+" s").
+		Where("s.user_id = $1::bigint AND s.start_dt_utc < s.end_dt_utc AND "+meets("s", "(SELECT min(w.start_dt_utc) FROM wanted w)", "(SELECT max(w.end_dt_utc) FROM wanted w)")).
+		OrderBy("s.start_dt_utc", "s.id")
+	both := squirrel.Select("b.place", "b.start_dt_utc", "lag(b.place) OVER (ORDER BY b.start_dt_utc) AS place_before", "lag(b.end_dt_utc) OVER (ORDER BY b.start_dt_utc) AS end_before").
+		From("(SELECT w.place, w.start_dt_utc, w.end_dt_utc FROM wanted w UNION ALL (" + constant(own) + ")) b")
 	return compile(name, squirrel.Select("o.id", columns("a", slotColumns)).From("owner o").LeftJoin("added a ON true").
 		Where("CASE WHEN NOT "+slotsApart(t)+" THEN "+t.refuse+"('42704', 'availabilityslot_no_overlap', 'it is missing') WHEN (SELECT c.place FROM clash c) IS NOT NULL"+
 			" THEN "+t.refuse+"('23P01', 'availabilityslot_no_overlap', (SELECT c.place FROM clash c)::text) ELSE true END"),
 		with{"owner", squirrel.Select("u.id").From(t.user + " u").Where("u.id = $1::bigint")},
 		with{"wanted", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$4::timestamp[]", "$5::timestamp[]", "$6::text[]") +
 			" WITH ORDINALITY AS w (start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, place)")},
-		with{"clash", squirrel.Select("min(w.place) AS place").From("wanted w").
-			Join(t.slot + " s ON s.user_id = $1::bigint AND " + meets("s", "w.start_dt_utc", "w.end_dt_utc"))},
+		with{"clash", squirrel.Select("min(coalesce(b.place, b.place_before)) AS place").
+			From("(" + constant(both) + ") b").Where("b.end_before > b.start_dt_utc")},
 		with{"added", insertSlots(t).
 			Select(squirrel.Select("o.id", "w.start_dt_utc", "w.end_dt_utc", "w.start_dt_local", "w.end_dt_local", "w.timezone", "$7::timestamp", "$7::timestamp").
 				From("owner o").CrossJoin("wanted w").CrossJoin("clash c").Where("c.place IS NULL").OrderBy("w.start_dt_utc")).

@@ -156,9 +156,9 @@ func requestMatch(t tables) statement {
 			From("current c").Where("m.id = c.id AND (c.status = 'pending' AND c.user2_id = $1::bigint OR " + again + ")").
 			Suffix("RETURNING " + columns("m", matchColumns))},
 		with{"asked", squirrel.Insert(t.match).Columns("user1_id", "user2_id", "status", "created_at", "updated_at").
-			Select(squirrel.Select("f.id", "s.id", "'pending'", "$3::timestamp", "$3::timestamp").
-				From("judged p").Join("person f ON f.id = $1::bigint").Join("person s ON s.id = $2::bigint").
-				Where("p.actor AND p.other AND NOT EXISTS (SELECT FROM current)")).
+			// An id by itself would be cast to the column's type while the statement is planned, and that fails beyond its range.
+			Select(squirrel.Select("CASE WHEN p.actor THEN $1::bigint END", "CASE WHEN p.other THEN $2::bigint END", "'pending'", "$3::timestamp", "$3::timestamp").
+				From("judged p").Where("p.actor AND p.other AND NOT EXISTS (SELECT FROM current)")).
 			Suffix("ON CONFLICT DO NOTHING RETURNING " + matchColumns)})
 }
 

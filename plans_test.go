@@ -79,7 +79,8 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 				if blocks[name] == nil {
 					order = append(order, name)
 				}
-				blocks[name] = append(blocks[name], blocksRead(t, again, i, q))
+				plan := explain(t, again, i, q)
+				blocks[name] = append(blocks[name], plan.Hit+plan.Read)
 			}
 			require.NoError(t, again.Rollback(ctx))
 			require.NoError(t, conn.Close(ctx))
@@ -135,8 +136,76 @@ func TestSearchesArePlannedOnce(t *testing.T) {
 	}
 }
 
-// blocksRead runs a statement, and returns how many blocks it looked at.
-func blocksRead(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) int {
+// TestManySlotsBesideMany sees that what AddSlots does is not that each new slot is compared with each that is there.
+func TestManySlotsBesideMany(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	var steps sent
+	pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = &steps })
+	st := newStore(t, db, pool)
+	user := db.User(t)
+	const many = 1000
+	slots := func(minute int) []soultribe.NewSlot {
+		list := make([]soultribe.NewSlot, many)
+		for i := range list {
+			start := db.Clock.Now().Add(time.Duration(i+1)*time.Hour + time.Duration(minute)*time.Minute)
+			list[i] = soultribe.NewSlot{Start: start, End: start.Add(30 * time.Minute), Timezone: "UTC"}
+		}
+		return list
+	}
+	_, err := st.AddSlots(ctx, user.ID, slots(0))
+	require.NoError(t, err)
+	// Others have few, so that the planner expects few.
+	_, err = db.Pool.Exec(ctx, `
+		INSERT INTO "user" (email, password_hash, created_at) SELECT 'person' || n || '@example.org', 'x', now() FROM generate_series(1, 500) n;
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT id, s, s + interval '1 hour', s, s + interval '1 hour', 'UTC', s, s FROM "user", generate_series(timestamp '2026-01-01', '2026-01-02', '4 hours') s`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, "VACUUM ANALYZE availabilityslot")
+	require.NoError(t, err)
+	added, err := st.AddSlots(ctx, user.ID, slots(30))
+	require.NoError(t, err)
+	require.Len(t, added, many)
+	last := steps.queries[len(steps.queries)-1]
+	require.Contains(t, last.SQL, "-- name: AddSlots\n")
+	_, err = db.Pool.Exec(ctx, "DELETE FROM availabilityslot WHERE id >= $1", added[0].ID)
+	require.NoError(t, err)
+	for i, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		tx, err := pool.Begin(ctx)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+		_, err = tx.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
+		require.NoError(t, err)
+		seen := explain(t, tx, i, last).rowsSeen()
+		t.Logf("%s: %.0f rows", mode, seen)
+		require.Less(t, seen, 100.*many, mode)
+		require.NoError(t, tx.Rollback(ctx))
+	}
+}
+
+// planNode is a node of a plan that ran.
+type planNode struct {
+	Hit     int        `json:"Shared Hit Blocks"`
+	Read    int        `json:"Shared Read Blocks"`
+	Loops   float64    `json:"Actual Loops"`
+	Rows    float64    `json:"Actual Rows"` // in a loop
+	Removed float64    `json:"Rows Removed by Filter"`
+	Apart   float64    `json:"Rows Removed by Join Filter"`
+	Plans   []planNode `json:"Plans"`
+}
+
+// rowsSeen is how many rows all nodes returned or dropped.
+func (n planNode) rowsSeen() float64 {
+	rows := n.Loops * (n.Rows + n.Removed + n.Apart)
+	for _, below := range n.Plans {
+		rows += below.rowsSeen()
+	}
+	return rows
+}
+
+// explain runs a statement, and returns its plan.
+func explain(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) planNode {
 	t.Helper()
 	statement := fmt.Sprintf("s%d", i)
 	_, err := tx.Exec(t.Context(), "PREPARE "+statement+" AS "+q.SQL, pgx.QueryExecModeSimpleProtocol)
@@ -152,14 +221,9 @@ func blocksRead(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) int {
 	var text string
 	err = tx.QueryRow(t.Context(), execute, append([]any{pgx.QueryExecModeSimpleProtocol}, q.Arguments...)...).Scan(&text)
 	require.NoError(t, err, q.SQL)
-	var plan []struct {
-		Plan struct {
-			Hit  int `json:"Shared Hit Blocks"`
-			Read int `json:"Shared Read Blocks"`
-		}
-	}
+	var plan []struct{ Plan planNode }
 	require.NoError(t, json.Unmarshal([]byte(text), &plan))
-	return plan[0].Plan.Hit + plan[0].Plan.Read
+	return plan[0].Plan
 }
 
 // peopleWithEverything makes people who have everything, of whom me and other have as much whatever their number: slots ahead, matches
