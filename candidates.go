@@ -534,16 +534,16 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 	if q.Order == MostTimeFirst {
 		s = p.sql.askerAmongAll
 	}
-	entries, err := queryAll(ctx, p, op, s, scanEntry, int64(actor), timestamp(span.Start), timestamp(span.End),
+	known, err := queryAll(ctx, p, op, s, scanEntry, int64(actor), timestamp(span.Start), timestamp(span.End),
 		timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
 	switch {
 	case err != nil:
 		return asker{}, err
-	case countOf(entries, isThere) == 0:
+	case countOf(known, isThere) == 0:
 		return asker{}, opError(op, ErrNotFound)
 	}
 	a := asker{leftOut: []int64{int64(actor)}}
-	for _, e := range entries {
+	for _, e := range known {
 		switch e.kind {
 		case isMatched:
 			a.leftOut = append(a.leftOut, e.id)
@@ -551,7 +551,7 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 			a.allSlots = e.id
 		}
 	}
-	free, busy := mergeWindows(windowsOf(entries, isFree, actor)), mergeWindows(windowsOf(entries, isBusy, actor))
+	free, busy := mergeWindows(windowsOf(known, isFree, actor)), mergeWindows(windowsOf(known, isBusy, actor))
 	a.free = dropShort(subtract(clip(free, span), busy), q.AtLeast)
 	return a, nil
 }
