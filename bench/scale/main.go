@@ -183,7 +183,7 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 				if i%slotsEach == 0 {
 					days = random.Perm(fortnight)
 				}
-				// One a day, between 6 and 22 o'clock there, for one to four hours.
+				// One a day, from between 6 and 18 o'clock there on, for one to four hours.
 				person := first + i/slotsEach
 				zone := places[person%len(places)]
 				start := time.Date(day.Year(), day.Month(), day.Day()+days[i%slotsEach], 6, 15*random.IntN(48), 0, 0, zone)

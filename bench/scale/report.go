@@ -34,8 +34,10 @@ func (r *report) plan(name, text string) {
 // String writes it as Markdown.
 func (r *report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Growth\n\n`make bench-scale` wrote this, on %s, %s, %d CPUs. People have %d slots each in a fortnight; `work_mem` is 4 MB,\n"+
-		"and `jit` is off. Milliseconds are the median of a whole call, with all its round trips.\n\n", r.server, runtime.Version(), runtime.NumCPU(), slotsEach)
+	fmt.Fprintf(&b, "# Growth\n\n`make bench-scale` wrote this, on %s, %s, %d CPUs. People live in %d time zones, as many in each, and have\n"+
+		"%d slots each in a fortnight, one a day, for one to four hours that begin between 6 and 18 o'clock there; those who ask have slots of three hours.\n"+
+		"`work_mem` is 4 MB, and `jit` is off. Milliseconds are the median of a whole call, with all its round trips.\n\n",
+		r.server, runtime.Version(), runtime.NumCPU(), len(zones), slotsEach)
 	b.WriteString("| people |")
 	for _, n := range r.sizes {
 		fmt.Fprintf(&b, " %d |", n)
