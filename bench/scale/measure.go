@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ type bench struct {
 	runs, people int
 	report       *report
 	statements   *recorder
+	temporary    int // blocks that searches wrote to temporary files
 }
 
 // askers are how many slots those have who look for candidates.
@@ -76,6 +78,7 @@ func (b *bench) all(ctx context.Context, plans bool) error {
 			return err
 		}
 	}
+	b.report.add("blocks written to temporary files by these searches", b.people, strconv.Itoa(b.temporary))
 	// Nobody is free for longer than four hours.
 	asker, err := b.asker(ctx, len(askers), 5, 5*time.Hour)
 	if err != nil {
@@ -160,10 +163,8 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 		if err != nil {
 			return err
 		}
-		if plans {
-			if err := b.explain(ctx, search.name); err != nil {
-				return err
-			}
+		if err := b.explain(ctx, search.name, plans); err != nil {
+			return err
 		}
 	}
 
@@ -270,9 +271,26 @@ func mean(found []soultribe.Candidate) time.Duration {
 	return sum / time.Duration(max(1, len(found)))
 }
 
-// explain adds the plan of the last statement.
-func (b *bench) explain(ctx context.Context, name string) error {
+// explain runs the last statement once more, and counts what it writes to temporary files. It adds the plan to the report
+// if that is to have it.
+func (b *bench) explain(ctx context.Context, name string, plan bool) error {
 	sql, args := b.statements.sql, b.statements.args
+	var text string
+	if err := b.pool.QueryRow(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, args...).Scan(&text); err != nil {
+		return err
+	}
+	var top []struct {
+		Plan struct {
+			Written int `json:"Temp Written Blocks"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &top); err != nil {
+		return err
+	}
+	b.temporary += top[0].Plan.Written
+	if !plan {
+		return nil
+	}
 	rows, err := b.pool.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) "+sql, args...)
 	if err != nil {
 		return err
