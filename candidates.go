@@ -242,16 +242,19 @@ const (
 // By groups it looks at those of $9, one after the other, so that each takes little memory, and at no further one
 // once $10 microseconds have passed. The last column is how many it has looked at.
 func mostTimeCandidates(t tables, byGroup bool) statement {
-	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at", "1 << (f.place % 31)::integer AS window_bit").
-		From("free f").Join(t.slot + " s ON " + meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc")
+	slots := squirrel.Select("s.user_id", "s.start_dt_utc", "s.end_dt_utc").From(t.slot + " s").
+		Where(meets("s", "f.starts_at", "f.ends_at")).Where("s.start_dt_utc < s.end_dt_utc")
 	name, looked := "CandidatesMostTime", "max("+everyGroup+")" // as if it were by groups
 	groups := squirrel.Select("0 AS number", "true AS looked")
 	if byGroup {
 		name, looked = "CandidatesMostTimeByGroup", "count(DISTINCT f.number) FILTER (WHERE f.looked)"
-		pieces = pieces.Where(inGroup + " = g.number AND g.looked")
+		// OFFSET has each window's slots looked up in the index. It would otherwise seem best to read all of a group at once.
+		slots = slots.Where(inGroup + " = g.number").Suffix("OFFSET 0")
 		groups = squirrel.Select("g.number", "l.looked").From("unnest($9::integer[]) WITH ORDINALITY AS g (number, place)").
 			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($10::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
 	}
+	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at", "1 << (f.place % 31)::integer AS window_bit").
+		From("free f").CrossJoin("LATERAL (" + constant(slots) + ") s").Where("g.looked")
 	// Slots are merged where they are adjacent, or overlap as the constraint is missing. Where each piece is long enough, or is
 	// the only one in its window, the sum is the same without. So all are added up first, which is quick, and then those for
 	// whom it may not be are read again and merged. The bits of two windows may be one, which takes longer and changes nothing.

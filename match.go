@@ -107,8 +107,8 @@ const (
 )
 
 type matchStatements struct {
-	requestMatch, acceptMatch, rejectMatch, cancelMatch statement
-	match, matchBetween                                 statement
+	requestMatch, acceptMatch, rejectMatch, holdMatch, cancelMatch statement
+	match, matchBetween                                            statement
 }
 
 func newMatchStatements(t tables) matchStatements {
@@ -123,6 +123,7 @@ func newMatchStatements(t tables) matchStatements {
 				Set("status", squirrel.Expr("'cancelled'")).
 				Set("updated_at", squirrel.Expr("$3::timestamp")).
 				From("moved v").Where("x.match_id = v.id AND x.status IN ('proposed', 'confirmed')")}),
+		holdMatch:    compile("HoldMatch", squirrel.Select("m.id").From(t.match+" m").Where(ofActor+" AND m.id = $2::bigint").Suffix("FOR NO KEY UPDATE")),
 		match:        compile("Match", matches.Where(ofActor+" AND m.id = $2::bigint")),
 		matchBetween: compile("MatchBetween", matches.Where(ofPair)),
 	}
@@ -266,9 +267,10 @@ func (p *Postgres) moveMatch(ctx context.Context, op string, s statement, actor 
 	if to == MatchCancelled {
 		var found bool
 		err = p.send(ctx, op, func(b *batch) {
-			// A statement of its own, so that the next one sees a meetup that was proposed meanwhile, and leaves alone one
-			// that took place.
-			b.exec(p.sql.openMatch, int64(actor), int64(id), now)
+			// Statements of their own, so that the next one sees a meetup that was proposed meanwhile, and
+			// leaves alone one that took place. To be refused, or to do it again, writes nothing.
+			b.exec(p.sql.holdMatch, int64(actor), int64(id))
+			b.exec(p.sql.settleMatch, int64(actor), int64(id), now)
 			queueOne(b, s, scanOutcome, &o, &found, int64(actor), int64(id), now)
 		})
 		if err == nil && !found {

@@ -251,7 +251,7 @@ func selectMeetups(t tables) squirrel.SelectBuilder {
 }
 
 type meetupStatements struct {
-	holdPair, openMatch, proposeMeetup                            statement
+	holdPair, settleMatch, openMatch, proposeMeetup               statement
 	confirmMeetup, rescheduleMeetup, cancelMeetup, completeMeetup statement
 	meetup                                                        statement
 }
@@ -270,9 +270,10 @@ func newMeetupStatements(t tables) meetupStatements {
 			From("(SELECT least(m.user1_id, m.user2_id) AS one, greatest(m.user1_id, m.user2_id) AS two FROM "+t.meetup+" mt"+
 				" JOIN "+t.match+" m ON m.id = mt.match_id WHERE "+ofActor+" AND mt.id = $2::bigint LIMIT 1) p").
 			Join(t.user+" a ON a.id = p.one").Join(t.user+" b ON b.id = p.two").Suffix("FOR NO KEY UPDATE OF a, b")),
-		// To lock the match, before another meetup or none can be in it, is a real update, which a transaction of a stricter
-		// isolation level that began before it cannot pass over. A meetup that it waited for is not over, so that it need
-		// not see it.
+		settleMatch: compile("SettleMatch", settle(t, "$3::timestamp").
+			Where("mt.match_id = (SELECT m.id FROM "+t.match+" m WHERE "+ofActor+" AND m.id = $2::bigint)").Where(settleable("$3::timestamp"))),
+		// To lock the match is a real update, which a transaction of a stricter isolation level that began before it cannot pass
+		// over. A meetup that it waited for is not over, so that it need not see it.
 		openMatch: compile("OpenMatch", settle(t, "$3::timestamp").From("held h").Where("mt.match_id = h.id").Where(settleable("$3::timestamp")),
 			with{"held", squirrel.Update(t.match+" m").Set("updated_at", squirrel.Expr("m.updated_at")).Where(ofActor + " AND m.id = $2::bigint").
 				Suffix("RETURNING m.id")}),

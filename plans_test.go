@@ -69,7 +69,7 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 			_, err = again.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode+"; "+rewind, pgx.QueryExecModeSimpleProtocol)
 			require.NoError(t, err)
 			seen := map[string]int{}
-			for i, q := range steps.queries {
+			for _, q := range steps.queries {
 				name, isNamed := strings.CutPrefix(strings.SplitN(q.SQL, "\n", 2)[0], "-- name: ")
 				if !isNamed { // the transaction's own
 					continue
@@ -79,7 +79,7 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 				if blocks[name] == nil {
 					order = append(order, name)
 				}
-				plan := explain(t, again, i, q)
+				plan := explain(t, again, q)
 				blocks[name] = append(blocks[name], plan.Hit+plan.Read)
 			}
 			require.NoError(t, again.Rollback(ctx))
@@ -136,6 +136,49 @@ func TestSearchesArePlannedOnce(t *testing.T) {
 	}
 }
 
+// TestMostTimeReadsTheAskersTime sees that a search for most time, of whatever share of people, passes by no slots that are at
+// another time than the asker's, however many those are.
+func TestMostTimeReadsTheAskersTime(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := soultribetest.New(t)
+	_, err := db.Pool.Exec(ctx, `
+		INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at)
+			SELECT n, 'person' || n || '@example.org', 'x', now(), now() FROM generate_series(1, 5000) n;
+		INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+			SELECT n, s, s + interval '2 hours', s, s + interval '2 hours', 'UTC', s, s FROM generate_series(1, 5000) n, generate_series(-3, 6) AS day,
+				LATERAL (SELECT timestamp '2026-03-04' + day * interval '1 day' + (n * 7919 + day * 104729) % 88 * interval '15 minutes') AS t (s)`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(ctx, "VACUUM ANALYZE")
+	require.NoError(t, err)
+	const me = 77
+	var steps sent
+	pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = &steps })
+	st := newStore(t, db, pool)
+	from := db.Clock.Now()
+	for _, share := range []float64{1. / 64, 0.5, 1} {
+		page, err := st.Candidates(ctx, me, soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: share, From: from, To: from.AddDate(0, 0, 2)})
+		require.NoError(t, err)
+		require.NotEmpty(t, page.Items)
+		search := steps.queries[len(steps.queries)-1]
+		var met float64
+		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) * $4::float8 FROM availabilityslot a JOIN availabilityslot o
+			ON o.start_dt_utc < a.end_dt_utc AND o.end_dt_utc > a.start_dt_utc
+			WHERE a.user_id = $1 AND a.start_dt_utc < $3 AND a.end_dt_utc > $2`, me, from, from.AddDate(0, 0, 2), share).Scan(&met))
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			tx, err := pool.Begin(ctx)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+			_, err = tx.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
+			require.NoError(t, err)
+			seen := explain(t, tx, search).rowsSeen()
+			t.Logf("share %.3f, %s: %.0f slots in the asker's time, %.0f rows", share, mode, met, seen)
+			require.Less(t, seen, 20*met+1000, mode) // each in a few nodes, and a page
+			require.NoError(t, tx.Rollback(ctx))
+		}
+	}
+}
+
 // TestManySlotsBesideMany sees that what AddSlots does is not that each new slot is compared with each that is there.
 func TestManySlotsBesideMany(t *testing.T) {
 	t.Parallel()
@@ -171,13 +214,13 @@ func TestManySlotsBesideMany(t *testing.T) {
 	require.Contains(t, last.SQL, "-- name: AddSlots\n")
 	_, err = db.Pool.Exec(ctx, "DELETE FROM availabilityslot WHERE id >= $1", added[0].ID)
 	require.NoError(t, err)
-	for i, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 		tx, err := pool.Begin(ctx)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
 		_, err = tx.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
 		require.NoError(t, err)
-		seen := explain(t, tx, i, last).rowsSeen()
+		seen := explain(t, tx, last).rowsSeen()
 		t.Logf("%s: %.0f rows", mode, seen)
 		require.Less(t, seen, 100.*many, mode)
 		require.NoError(t, tx.Rollback(ctx))
@@ -205,9 +248,9 @@ func (n planNode) rowsSeen() float64 {
 }
 
 // explain runs a statement, and returns its plan.
-func explain(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) planNode {
+func explain(t *testing.T, tx pgx.Tx, q pgx.QueuedQuery) planNode {
 	t.Helper()
-	statement := fmt.Sprintf("s%d", i)
+	const statement = "explained"
 	_, err := tx.Exec(t.Context(), "PREPARE "+statement+" AS "+q.SQL, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err, q.SQL)
 	execute := "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE " + statement
@@ -221,6 +264,8 @@ func explain(t *testing.T, tx pgx.Tx, i int, q pgx.QueuedQuery) planNode {
 	var text string
 	err = tx.QueryRow(t.Context(), execute, append([]any{pgx.QueryExecModeSimpleProtocol}, q.Arguments...)...).Scan(&text)
 	require.NoError(t, err, q.SQL)
+	_, err = tx.Exec(t.Context(), "DEALLOCATE "+statement, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
 	var plan []struct{ Plan planNode }
 	require.NoError(t, json.Unmarshal([]byte(text), &plan))
 	return plan[0].Plan

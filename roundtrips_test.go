@@ -205,7 +205,7 @@ func TestRoundTrips(t *testing.T) {
 			return err
 		}},
 		// The lock on the match, as the meetup that was proposed meanwhile must be seen, and the meetup that is over.
-		{"CancelMatch", 1, 2, func() error { _, err := st.CancelMatch(ctx, a.ID, match.ID); return err }},
+		{"CancelMatch", 1, 3, func() error { _, err := st.CancelMatch(ctx, a.ID, match.ID); return err }},
 		{"RejectMatch", 1, 1, func() error {
 			m, err := db.Store.RequestMatch(ctx, c.ID, a.ID)
 			require.NoError(t, err)
