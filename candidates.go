@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"time"
 
@@ -107,29 +106,24 @@ func newCandidateStatements(t tables) candidateStatements {
 	}
 }
 
-// compileSearch builds a statement that finds candidates. It takes whom to leave out ($1), when the asker is free ($2 to $3), the microseconds
-// below which a window does not count ($4), how many windows ($5) and how many people ($6) to return, and behind those
-// where to go on. A slot lasts 24 hours at most, so that the slots that meet a window are a narrow range of the index on
-// start.
-//
-// PostgreSQL sees none of these while it plans, so that a plan for any values costs as little as one for some, and it
-// plans a statement once, rather than in each call for as long as a page takes.
-func compileSearch(name string, main squirrel.Sqlizer, ctes ...with) statement {
-	return statement(parameter.ReplaceAllString(string(compile(name, main, ctes...)), "(SELECT $0)"))
-}
+// The statements that find candidates take whom to leave out ($1), when the asker is free ($2 to $3), the microseconds below
+// which a window does not count ($4), how many windows ($5) and how many people ($6) to return, and behind those where to
+// go on. A slot lasts 24 hours at most, so that the slots that meet a window are a narrow range of the index on start.
 
-// parameter is a parameter with its type.
-var parameter = regexp.MustCompile(`\$\d+::\w+(\[\])?`)
+// unseen hides a parameter from the planner where that would find a plan for its value cheaper than one for any. It would
+// then plan a search in each call, which takes as long as a page, instead of once.
+func unseen(parameter string) string { return "(SELECT " + parameter + ")" }
+
+// limited has so many people returned at most, unseen too.
+const limited = "LIMIT (SELECT $6::bigint)"
 
 // others says that a user is none of those to leave out, which is looked up, where <> ALL would compare with each.
 func others(user string) string {
 	return "NOT (" + user + " IN (SELECT x.id FROM unnest($1::bigint[]) AS x (id)))"
 }
 
-// longEnough says that an interval counts.
-func longEnough(length string) string {
-	return "(" + length + ") >= ($4::bigint * interval '1 microsecond')"
-}
+// asInterval makes one of a parameter in microseconds.
+func asInterval(parameter string) string { return "(" + parameter + " * interval '1 microsecond')" }
 
 // microseconds is the sum of intervals, each of which, as the sum, a float can hold exactly: 285 years.
 func microseconds(interval string) string {
@@ -142,8 +136,8 @@ const candidateColumns = "c.user_id, coalesce(pr.display_name, ''), coalesce(pr.
 
 // askerHorizon is all of the asker's time.
 func askerHorizon() with {
-	return with{"horizon", squirrel.Select("min(f.starts_at) AS starts_at", "max(f.ends_at) AS ends_at", "range_agg(tsrange(f.starts_at, f.ends_at)) AS free").
-		From("free f")}
+	return with{"horizon", squirrel.Select("min(f.starts_at) AS starts_at", "max(f.ends_at) AS ends_at", "range_agg(tsrange(f.starts_at, f.ends_at)) AS free",
+		asInterval("$4::bigint")+" AS at_least").From("free f")}
 }
 
 // profileOf is the profile pr of a person. Nobody has two; that it is one at most keeps a plan for any values, to which a page may
@@ -167,7 +161,7 @@ func sharedWindows(t tables, user string) string {
 	// What unnest makes of a multirange is in order.
 	windows := squirrel.Select("min(lower(r)) AS first", "array_agg(lower(r)) AS starts", "array_agg(upper(r)) AS ends",
 		microseconds("upper(r) - lower(r)")+" AS time").
-		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where(longEnough("upper(r) - lower(r)"))
+		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where("(upper(r) - lower(r)) >= (SELECT h.at_least FROM horizon h)")
 	return "LATERAL (" + constant(windows) + ") w"
 }
 
@@ -188,11 +182,11 @@ func soonestCandidates(t tables) statement {
 	// for an id, which keeps them, too, from everybody's slots.
 	adjacent := squirrel.Select("o.id").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
-	const late = "(clock_timestamp() - statement_timestamp()) >= ($11::bigint * interval '1 microsecond')"
+	const late = "(clock_timestamp() - statement_timestamp()) >= f.within"
 	// A slot that goes on from the one before it, or comes after one that is long enough, does not begin the first window.
 	// To see that before windows are merged keeps one person's many slots from being merged once for each.
 	earlier := squirrel.Select("o.id").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
-		Where(longEnough("least(o.end_dt_utc, f.ends_at) - o.start_dt_utc")).Limit(1)
+		Where("(least(o.end_dt_utc, f.ends_at) - o.start_dt_utc) >= f.at_least").Limit(1)
 	before := squirrel.Select("o.end_dt_utc").From(t.slot+" o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc"+
 		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
 	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND (" + constant(earlier) + ") IS NULL"
@@ -202,9 +196,9 @@ func soonestCandidates(t tables) statement {
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others("s.user_id")).
-			Where("CASE WHEN ("+longEnough("least(s.end_dt_utc, f.ends_at) - "+first)+" OR ("+constant(adjacent)+") IS NOT NULL) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR ("+constant(adjacent)+") IS NOT NULL) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
-			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix("LIMIT $6::bigint")
+			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}
 	begun := found("f.starts_at", "true", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
 		" AND s.start_dt_utc > (f.starts_at - interval '24 hours') AND s.end_dt_utc > f.starts_at",
@@ -212,15 +206,16 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compileSearch("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
-		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]", "$7::boolean[]", "$8::timestamp[]", "$9::timestamp[]", "$10::bigint[]") +
-			" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
+	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
+		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
+			From(unnest(unseen("$2::timestamp[]"), unseen("$3::timestamp[]"), unseen("$7::boolean[]"), unseen("$8::timestamp[]"), unseen("$9::timestamp[]"), unseen("$10::bigint[]")) +
+				" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
 		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
 		// ones not at all.
 		with{"page", squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
 			CrossJoin("LATERAL (("+constant(begun)+") UNION ALL ("+constant(coming)+")) c").
-			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix("LIMIT $6::bigint")})
+			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix(limited)})
 }
 
 const (
@@ -250,8 +245,8 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		name, looked = "CandidatesMostTimeByGroup", "count(DISTINCT f.number) FILTER (WHERE f.looked)"
 		// OFFSET has each window's slots looked up in the index. It would otherwise seem best to read all of a group at once.
 		slots = slots.Where(inGroup + " = g.number").Suffix("OFFSET 0")
-		groups = squirrel.Select("g.number", "l.looked").From("unnest($9::integer[]) WITH ORDINALITY AS g (number, place)").
-			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < ($10::bigint * interval '1 microsecond') AS looked OFFSET 0) l")
+		groups = squirrel.Select("g.number", "l.looked").From("unnest(" + unseen("$9::integer[]") + ") WITH ORDINALITY AS g (number, place)").
+			CrossJoin("LATERAL (SELECT g.place = 1 OR (clock_timestamp() - statement_timestamp()) < " + asInterval("$10::bigint") + " AS looked OFFSET 0) l")
 	}
 	pieces := squirrel.Select("s.user_id", "greatest(s.start_dt_utc, f.starts_at) AS starts_at", "least(s.end_dt_utc, f.ends_at) AS ends_at", "1 << (f.place % 31)::integer AS window_bit").
 		From("free f").CrossJoin("LATERAL (" + constant(slots) + ") s").Where("g.looked")
@@ -259,30 +254,30 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 	// the only one in its window, the sum is the same without. So all are added up first, which is quick, and then those for
 	// whom it may not be are read again and merged. The bits of two windows may be one, which takes longer and changes nothing.
 	lengths := squirrel.Select("p.user_id", "p.window_bit", "round(date_part('epoch', p.ends_at - p.starts_at) * 1000000) AS length").From("(" + constant(pieces) + ") p").Suffix("OFFSET 0")
-	summed := squirrel.Select("p.user_id", "(sum(p.length) FILTER (WHERE p.length >= $4::bigint))::bigint AS total",
-		"bool_or(p.length < $4::bigint) AND sum(p.window_bit) <> bit_or(p.window_bit) OR NOT (SELECT c.apart FROM constrained c) AS merges").
+	summed := squirrel.Select("p.user_id", "(sum(p.length) FILTER (WHERE p.length >= "+unseen("$4::bigint")+"))::bigint AS total",
+		"bool_or(p.length < "+unseen("$4::bigint")+") AND sum(p.window_bit) <> bit_or(p.window_bit) OR NOT (SELECT c.apart FROM constrained c) AS merges").
 		From("(" + constant(lengths) + ") p").GroupBy("p.user_id")
 	// The first condition, which is no row's, keeps the slots from being read where nobody is merged.
 	again := squirrel.Select("p.user_id", "range_agg(tsrange(p.starts_at, p.ends_at)) AS windows").From("(" + constant(pieces) + " OFFSET 0) p").
 		Join("summed m ON m.user_id = p.user_id AND m.merges").Where("EXISTS (SELECT FROM summed m WHERE m.merges)").GroupBy("p.user_id")
-	merged := squirrel.Select(microseconds("upper(r) - lower(r)")).From("unnest(p.windows) AS r").Where(longEnough("upper(r) - lower(r)"))
+	merged := squirrel.Select(microseconds("upper(r) - lower(r)")).From("unnest(p.windows) AS r").Where("(upper(r) - lower(r)) >= (SELECT h.at_least FROM horizon h)")
 	ranked := squirrel.Select("p.user_id", "p.total").Prefix("WITH summed AS (" + constant(summed) + ")").From("summed p").Where("NOT p.merges").
 		Suffix("UNION ALL " + constant(squirrel.Select("p.user_id", "("+constant(merged)+")").From("("+constant(again)+") p")) + " OFFSET 0")
 	// OFFSET has people sorted before they are looked up, until the page is full.
 	sorted := squirrel.Select("r.user_id", "r.total").From("("+constant(ranked)+") r").
 		Where("r.total < $7::bigint OR r.total = $7::bigint AND r.user_id > $8::bigint").OrderBy("r.total DESC", "r.user_id").Suffix("OFFSET 0")
 	first := squirrel.Select("r.user_id", "r.total").From("("+constant(sorted)+") r").Where(others("r.user_id")).Where(verified(t, "r.user_id")).
-		OrderBy("r.total DESC", "r.user_id").Suffix("LIMIT $6::bigint")
-	return compileSearch(name, squirrel.Select(candidateColumns, "g.looked", "true").
+		OrderBy("r.total DESC", "r.user_id").Suffix(limited)
+	return compile(name, squirrel.Select(candidateColumns, "g.looked", "true").
 		From("(SELECT "+looked+" AS looked FROM found f) g").
 		LeftJoin("page c ON true").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy("c.total DESC", "c.user_id"),
-		with{"free", squirrel.Select("*").From(unnest("$2::timestamp[]", "$3::timestamp[]") + " WITH ORDINALITY AS f (starts_at, ends_at, place)")},
+		with{"free", squirrel.Select("*").From(unnest(unseen("$2::timestamp[]"), unseen("$3::timestamp[]")) + " WITH ORDINALITY AS f (starts_at, ends_at, place)")},
 		askerHorizon(),
 		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		with{"found", squirrel.Select("g.number", "g.looked", "c.user_id", "c.total").From("(" + constant(groups) + ") g").
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
-			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id LIMIT $6::bigint) c").
+			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id " + limited + ") c").
 			CrossJoin(sharedWindows(t, "c.user_id"))})
 }
 
