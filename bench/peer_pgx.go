@@ -59,6 +59,7 @@ func newVariants(ctx context.Context, env environment) (peer, error) {
 	r := reference{pool, env.now}
 	return peer{
 		name:       nameVariant,
+		slots:      newCall(r.slotsByTheRules, same[[]soultribe.Slot]),
 		useToken:   newCall(r.useTokenByTheRules, same[soultribe.User]),
 		createUser: newCall(r.createUserInTransaction, same[soultribe.User]),
 		addSlot:    newCall(r.addSlotByTheRules, same[soultribe.Slot]),

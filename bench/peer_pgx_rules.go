@@ -14,6 +14,39 @@ import (
 // The operations of this file keep the library's rules as the reference does not: what it leaves out is what they
 // also do. How far the library is from them is what it costs; how far they are from the reference is what the rules cost.
 
+const slotsByTheRulesSQL = `SELECT s.id, s.user_id, s.start_dt_utc, s.end_dt_utc, s.timezone, s.created_at, s.updated_at
+FROM "user" u LEFT JOIN LATERAL (
+	SELECT id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at FROM availabilityslot
+	WHERE user_id = $1 AND start_dt_utc > $2 ORDER BY start_dt_utc, id LIMIT $3
+) s ON true WHERE u.id = $1 ORDER BY s.start_dt_utc, s.id`
+
+// slotsByTheRules tells a user without slots from no user, and whether there are more.
+func (r reference) slotsByTheRules(ctx context.Context, user soultribe.UserID) ([]soultribe.Slot, error) {
+	rows, err := r.pool.Query(ctx, slotsByTheRulesSQL, int64(user), r.now, pageSize+1)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := false
+	list := make([]soultribe.Slot, 0, pageSize+1)
+	for rows.Next() {
+		found = true
+		if rows.RawValues()[0] == nil { // the user has none
+			break
+		}
+		var s soultribe.Slot
+		if err := rows.Scan((*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil || found {
+		return list[:min(len(list), pageSize)], err
+	}
+	return nil, pgx.ErrNoRows
+}
+
 const useTokenByTheRulesSQL = `WITH found AS (
 	SELECT t.id, t.user_id, t.sent_to, coalesce(t.changes_email, false) AS changes, t.used_at, t.expires_at,
 		CASE WHEN t.changes_email THEN coalesce(t.created_at < u.credentials_changed_at, false)

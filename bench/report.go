@@ -116,7 +116,7 @@ var goals = []goal{
 
 // byTheRules are the operations in which the variant is the reference with the library's rules: that ratio is what the library
 // itself costs.
-var byTheRules = []string{opUseToken, opAddSlot, opMatch, opMeet}
+var byTheRules = []string{opSlots, opUseToken, opAddSlot, opMatch, opMeet}
 
 // nameRules is the variant's name there.
 const nameRules = "pgx, by the same rules"
