@@ -38,6 +38,9 @@ func (s *sent) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBat
 
 func (*sent) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
+// planModes have PostgreSQL plan a statement for its values, and once for any.
+var planModes = []string{"force_custom_plan", "force_generic_plan"}
+
 // TestReadsNoMoreOfMore sees that what one person does reads as much among 300 people as among 1,200 and 6,000, whether
 // PostgreSQL plans a statement for its values, or once for any, as it comes to after a few runs: it then takes a time
 // between two bounds for rare, and an index on time for a good one, up to a size.
@@ -61,7 +64,7 @@ func TestReadsNoMoreOfMore(t *testing.T) {
 		t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // before the pool is closed, where a step fails
 		everyStep(t, newStore(t, db, tx), db.Clock.Now(), me, other)
 		require.NoError(t, tx.Rollback(ctx))
-		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		for _, mode := range planModes {
 			conn, err := pgx.Connect(ctx, db.URL)
 			require.NoError(t, err)
 			again, err := conn.Begin(ctx)
@@ -165,16 +168,9 @@ func TestMostTimeReadsTheAskersTime(t *testing.T) {
 		require.NoError(t, db.Pool.QueryRow(ctx, `SELECT count(*) * $4::float8 FROM availabilityslot a JOIN availabilityslot o
 			ON o.start_dt_utc < a.end_dt_utc AND o.end_dt_utc > a.start_dt_utc
 			WHERE a.user_id = $1 AND a.start_dt_utc < $3 AND a.end_dt_utc > $2`, me, from, from.AddDate(0, 0, 2), share).Scan(&met))
-		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
-			tx, err := pool.Begin(ctx)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
-			_, err = tx.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
-			require.NoError(t, err)
-			seen := explain(t, tx, search).rowsSeen()
-			t.Logf("share %.3f, %s: %.0f slots in the asker's time, %.0f rows", share, mode, met, seen)
-			require.Less(t, seen, 20*met+1000, mode) // each in a few nodes, and a page
-			require.NoError(t, tx.Rollback(ctx))
+		for mode, plan := range bothPlans(t, pool, search) {
+			t.Logf("share %.3f, %s: %.0f slots in the asker's time, %.0f rows", share, mode, met, plan.rowsSeen())
+			require.Less(t, plan.rowsSeen(), 20*met+1000, mode) // each in a few nodes, and a page
 		}
 	}
 }
@@ -214,17 +210,26 @@ func TestManySlotsBesideMany(t *testing.T) {
 	require.Contains(t, last.SQL, "-- name: AddSlots\n")
 	_, err = db.Pool.Exec(ctx, "DELETE FROM availabilityslot WHERE id >= $1", added[0].ID)
 	require.NoError(t, err)
-	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
-		tx, err := pool.Begin(ctx)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
-		_, err = tx.Exec(ctx, "SET LOCAL plan_cache_mode = "+mode)
-		require.NoError(t, err)
-		seen := explain(t, tx, last).rowsSeen()
-		t.Logf("%s: %.0f rows", mode, seen)
-		require.Less(t, seen, 100.*many, mode)
-		require.NoError(t, tx.Rollback(ctx))
+	for mode, plan := range bothPlans(t, pool, last) {
+		t.Logf("%s: %.0f rows", mode, plan.rowsSeen())
+		require.Less(t, plan.rowsSeen(), 100.*many, mode)
 	}
+}
+
+// bothPlans runs a statement planned for its values, and for any, and undoes what it did. It returns the plans by mode.
+func bothPlans(t *testing.T, pool *pgxpool.Pool, q pgx.QueuedQuery) map[string]planNode {
+	t.Helper()
+	plans := map[string]planNode{}
+	for _, mode := range planModes {
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // before the pool is closed, where a step fails
+		_, err = tx.Exec(t.Context(), "SET LOCAL plan_cache_mode = "+mode)
+		require.NoError(t, err)
+		plans[mode] = explain(t, tx, q)
+		require.NoError(t, tx.Rollback(t.Context()))
+	}
+	return plans
 }
 
 // planNode is a node of a plan that ran.

@@ -188,7 +188,7 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 				zone := places[person%len(places)]
 				start := time.Date(day.Year(), day.Month(), day.Day()+days[i%slotsEach], 6, 15*random.IntN(48), 0, 0, zone)
 				end := start.Add(time.Duration(4+random.IntN(13)) * quarter)
-				return []any{person + 1, start.UTC(), end.UTC(), wall(start), wall(end.In(zone)), zone.String(), created, created}, nil
+				return []any{person + 1, start.UTC(), end.UTC(), wall(start), wall(end), zone.String(), created, created}, nil
 			}))
 		if err != nil {
 			return err
