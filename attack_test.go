@@ -126,9 +126,10 @@ type attack struct {
 	outcomes  map[string]int // by code; "" made a change
 	spent     time.Duration  // in which the crowd was at it
 	plainSQL  bool
-	deadlocks int // that the server counted
-	others    int // outcomes that may not be
-	wrong     int // rows
+	broken    []string // what the server said of the deadlocks that it broke, also to a call that was made again
+	deadlocks int      // that it counted
+	others    int      // outcomes that may not be
+	wrong     int      // rows
 }
 
 func newAttack(t *testing.T, connections int, plainSQL bool) *attack {
@@ -137,6 +138,15 @@ func newAttack(t *testing.T, connections int, plainSQL bool) *attack {
 	a.pool = newPool(t, a.URL, func(c *pgxpool.Config) {
 		c.MaxConns = int32(connections)
 		c.ConnConfig.RuntimeParams["application_name"] = "attack"
+		fatal := c.ConnConfig.OnPgError
+		c.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+			if err.Code == "40P01" {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				a.broken = append(a.broken, err.Where+": "+err.Detail)
+			}
+			return fatal(conn, err)
+		}
 		if plainSQL {
 			c.ConnConfig.RuntimeParams["lock_timeout"] = "100ms"
 		}
@@ -252,7 +262,7 @@ func (a *attack) end(t *testing.T, refusals []string) {
 	}
 	require.NoError(t, a.Pool.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&a.deadlocks))
 	if !a.plainSQL {
-		require.Zero(t, a.deadlocks, "deadlocks")
+		require.Zero(t, a.deadlocks, "deadlocks: %q", a.broken)
 	}
 	for line := a; line != nil; line = line.beside {
 		for code, n := range line.outcomes {

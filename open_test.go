@@ -155,11 +155,11 @@ func TestOpenCancelLate(t *testing.T) {
 	config := poolConfig(t, db.URL)
 	config.MaxConns = 1
 	l := late{nil, make(chan struct{}), make(chan struct{}), make(chan struct{})}
-	var dials atomic.Int32
+	var open atomic.Bool // the pool's one connection is: the next is for the request to cancel
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		if err == nil && dials.Add(1) == 2 {
+		if err == nil && open.CompareAndSwap(true, false) {
 			l.Conn = conn
 			return l, nil
 		}
@@ -171,6 +171,7 @@ func TestOpenCancelLate(t *testing.T) {
 	st := newStore(t, db, pool)
 	me := db.User(t).ID
 	require.NoError(t, st.Ready(t.Context()))
+	open.Store(true)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
