@@ -182,9 +182,22 @@ func soonestCandidates(t tables) statement {
 	// for an id, which keeps them, too, from everybody's slots.
 	adjacent := squirrel.Select("o.id").From(t.slot + " o").
 		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
+	// Of those, what is theirs of the time that it takes adds up to all of it, or it has a gap. Where slots overlap, as the
+	// constraint is missing, it may be more.
+	goesOn := func(first string) string {
+		enough := first + " + f.at_least"
+		behind := squirrel.Select("sum(least(o.end_dt_utc, " + enough + ") - greatest(o.start_dt_utc, " + first + "))").From(t.slot + " o").
+			Where("o.user_id = s.user_id AND o.start_dt_utc >= s.start_dt_utc AND o.start_dt_utc < (" + enough + ")")
+		return "(" + constant(adjacent) + ") IS NOT NULL AND (" + enough + ") <= f.ends_at AND (" + constant(behind) + ") >= f.at_least"
+	}
 	const late = "(clock_timestamp() - statement_timestamp()) >= f.within"
-	// A slot that goes on from the one before it, or comes after one that is long enough, does not begin the first window.
-	// To see that before windows are merged keeps one person's many slots from being merged once for each.
+	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from the one before it, or
+	// comes after one that is long enough, does not begin the first window either. To see that before windows are merged keeps
+	// one person's many slots from being merged once for each.
+	inWindow := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From(t.slot + " o").
+		Where("o.user_id = s.user_id AND o.start_dt_utc < o.end_dt_utc AND " + meets("o", "e.starts_at", "e.ends_at"))
+	come := squirrel.Select("e.place").From("free e").CrossJoin("LATERAL unnest((" + constant(inWindow) + ") * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
+		Where("e.place < f.place AND NOT e.begun AND (upper(r) - lower(r)) >= e.at_least").Limit(1)
 	earlier := squirrel.Select("o.id").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
 		Where("(least(o.end_dt_utc, f.ends_at) - o.start_dt_utc) >= f.at_least").Limit(1)
 	before := squirrel.Select("o.end_dt_utc").From(t.slot+" o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc"+
@@ -196,7 +209,7 @@ func soonestCandidates(t tables) statement {
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others("s.user_id")).
-			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR ("+constant(adjacent)+") IS NOT NULL) AND "+leads+" THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+leads+" AND ("+constant(come)+") IS NULL THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}

@@ -175,6 +175,50 @@ func TestMostTimeReadsTheAskersTime(t *testing.T) {
 	}
 }
 
+// TestSoonestMergesAPersonOnce sees that a page that is not full, as there are too few people for it, does not have everybody's
+// slots merged anew for each of the asker's windows.
+func TestSoonestMergesAPersonOnce(t *testing.T) {
+	t.Parallel()
+	const people, days, aDay, me = 30, 40, 5, 1
+	for _, test := range []struct {
+		length, atLeast time.Duration
+		found           int
+	}{
+		{time.Hour, time.Hour, people - 1},
+		{30 * time.Minute, time.Hour, people - 1}, // two, one behind the other
+		{20 * time.Minute, 50 * time.Minute, people - 1},
+		{20 * time.Minute, 61 * time.Minute, 0},
+	} {
+		db := soultribetest.New(t)
+		_, err := db.Pool.Exec(t.Context(), `INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at)
+			SELECT n, 'person' || n || '@example.org', 'x', now(), now() FROM generate_series(1, $1::bigint) n`, people)
+		require.NoError(t, err)
+		_, err = db.Pool.Exec(t.Context(), `
+			INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+				SELECT n, s, s + length, s, s + length, 'UTC', s, s FROM generate_series(1, $1::bigint) n, generate_series(1, $2::int) AS day, generate_series(1, $3::int) k,
+					LATERAL (SELECT timestamp '2026-03-04' + day * interval '1 day' + k * interval '2 hours', CASE WHEN n = $5 THEN interval '90 minutes' ELSE $4::interval END) AS x (first, length),
+					generate_series(first, first + interval '59 minutes', length) s`,
+			people, days, aDay, test.length, me)
+		require.NoError(t, err)
+		_, err = db.Pool.Exec(t.Context(), "VACUUM ANALYZE")
+		require.NoError(t, err)
+		var steps sent
+		pool := newPool(t, db.URL, func(c *pgxpool.Config) { c.ConnConfig.Tracer = &steps })
+		from := db.Clock.Now()
+		page, err := newStore(t, db, pool).Candidates(t.Context(), me, soultribe.CandidateQuery{From: from, To: from.AddDate(0, 0, days+10), AtLeast: test.atLeast})
+		require.NoError(t, err)
+		require.Len(t, page.Items, test.found)
+		for _, c := range page.Items {
+			require.Equal(t, days*aDay*time.Hour, c.Total)
+		}
+		slots := float64(people * days * aDay * int(time.Hour/test.length))
+		for mode, plan := range bothPlans(t, pool, steps.queries[len(steps.queries)-1]) {
+			t.Logf("%v of %v, %s: %.0f slots, %.0f rows", test.atLeast, test.length, mode, slots, plan.rowsSeen())
+			require.Less(t, plan.rowsSeen(), 40*slots, mode)
+		}
+	}
+}
+
 // TestManySlotsBesideMany sees that what AddSlots does is not that each new slot is compared with each that is there.
 func TestManySlotsBesideMany(t *testing.T) {
 	t.Parallel()
