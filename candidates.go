@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/Masterminds/squirrel"
@@ -43,7 +45,7 @@ type CandidateQuery struct {
 	MaxWindows int
 	// Share is at how many of the people MostTimeFirst looks, rounded up to 64ths; 1 is all. 0 leaves it to
 	// the Store: all while the table has up to a million slots, and beyond that as many as have a million. [Page.Covered] tells.
-	// Each search begins where the one before it ended, so that repeated ones look at everyone in turn.
+	// Each search of an actor's begins where the one before it ended, so that repeated ones look at everyone in turn.
 	Share float64
 	// Within ends a search after so long; 0 means it goes on to its end. SoonestFirst then has fewer on the page, or
 	// nobody, and the next page goes on from there. MostTimeFirst ends for its first page, at the end of a 64th of the people.
@@ -95,8 +97,9 @@ func newCandidateStatements(t tables) candidateStatements {
 		entriesWithout(isMatched, "CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END::bigint").
 			From(t.match + " m").Where(ofActor + " AND NOT (m.status = 'cancelled' AND m.updated_at <= $4::timestamp)"),
 	}
-	// As last counted by VACUUM or ANALYZE.
-	all := entriesWithout(slotCount, "greatest(c.reltuples::bigint, 0)").From("pg_catalog.pg_class c").Where("c.oid = " + regclass(t.slot))
+	// As last counted by VACUUM or ANALYZE. Where nothing was counted, as never in a table that is partitioned, a slot takes some 100 bytes.
+	all := entriesWithout(slotCount, "CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint"+
+		" ELSE (SELECT (sum(pg_relation_size(p.relid)) / 100)::bigint FROM pg_partition_tree(c.oid) p) END").From("pg_catalog.pg_class c").Where("c.oid = " + regclass(t.slot))
 	return candidateStatements{
 		asker:           compile("CandidatesAsker", union(asker...)),
 		askerAmongAll:   compile("CandidatesAskerAmongAll", union(append(asker, all)...)),
@@ -213,11 +216,13 @@ func soonestCandidates(t tables) statement {
 			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}
+	// Where the constraints are missing, one may be infinite.
+	const ends = "least(s.end_dt_utc, timestamp '9999-12-31')"
 	begun := found("f.starts_at", "true", "f.begun AND "+slot+" < (f.behind_start, f.behind_end, f.behind_user)"+
 		" AND s.start_dt_utc > (f.starts_at - interval '24 hours') AND s.end_dt_utc > f.starts_at",
-		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - s.end_dt_utc", "0 - s.user_id")
+		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - "+ends, "(0 - 1) - s.user_id") // as 0 less the smallest id is none
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
-		"", "s.start_dt_utc - f.starts_at", "s.end_dt_utc - f.starts_at", "s.user_id")
+		"", "s.start_dt_utc - f.starts_at", ends+" - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
 	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
@@ -292,6 +297,22 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
 			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id " + limited + ") c").
 			CrossJoin(sharedWindows(t, "c.user_id"))})
+}
+
+// turns are where the next search for most time begins, for those whose ids have one remainder: if all took turns,
+// two who ask alternately could see the same halves for ever.
+type turns [256]atomic.Uint64
+
+func newTurns() *turns {
+	t := new(turns)
+	for i := range t {
+		t[i].Store(rand.Uint64N(candidateGroups)) //nolint:gosec // not a secret
+	}
+	return t
+}
+
+func (t *turns) of(user UserID) *atomic.Uint64 {
+	return &t[uint64(user)%uint64(len(t))] //nolint:gosec // a remainder is meant
 }
 
 // ranked is a candidate with its place in the order.
@@ -468,12 +489,10 @@ func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at ca
 
 // mostTime finds so many people at most, and has at say which groups of people the list is of.
 func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *candidatePosition, limit int) ([]ranked, error) {
-	within := noLimit
-	if at.end == 0 {
-		at.end = q.groups(a.allSlots)
-		// The next search begins where this one ends, so that who asks again sees others.
-		at.start = int64(p.groups.Add(uint64(at.end))-uint64(at.end)) % candidateGroups //nolint:gosec // at most candidateGroups
-		within = q.within()
+	within, turn := noLimit, p.turns.of(a.user)
+	isFirst := at.end == 0
+	if isFirst {
+		at.end, at.start, within = q.groups(a.allSlots), int64(turn.Load()%candidateGroups), q.within() //nolint:gosec // less than candidateGroups
 	}
 	starts, ends := windowArrays(a.free)
 	args := []any{a.leftOut, starts, ends, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
@@ -490,6 +509,9 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 		return nil, err
 	}
 	at.end = rows[0].looked
+	if isFirst {
+		turn.Add(uint64(at.end)) //nolint:gosec // at most candidateGroups
+	}
 	if rows[0].UserID == 0 { // it is there for that alone
 		rows = rows[:0]
 	}
@@ -534,6 +556,7 @@ func windowArrays(windows []Window) (starts, ends []pgtype.Timestamp) {
 
 // asker is one who looks for candidates.
 type asker struct {
+	user     UserID
 	free     []Window // for long enough
 	leftOut  []int64  // the asker, and whom the asker is matched with
 	allSlots int64    // of all people, as last counted by VACUUM or ANALYZE; for MostTimeFirst only
@@ -553,7 +576,7 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 	case countOf(known, isThere) == 0:
 		return asker{}, opError(op, ErrNotFound)
 	}
-	a := asker{leftOut: []int64{int64(actor)}}
+	a := asker{user: actor, leftOut: []int64{int64(actor)}}
 	for _, e := range known {
 		switch e.kind {
 		case isMatched:

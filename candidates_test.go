@@ -345,7 +345,7 @@ func TestMostTimeOfSome(t *testing.T) {
 	db := soultribetest.New(t)
 	me := crowd(t, db, people)
 	// found are all pages of a search, in the course of which Covered stays as it is.
-	found := func(q soultribe.CandidateQuery) (ids []soultribe.UserID, covered float64) {
+	found := func(me soultribe.UserID, q soultribe.CandidateQuery) (ids []soultribe.UserID, covered float64) {
 		q.From, q.Order, q.Limit = spring, soultribe.MostTimeFirst, 2
 		for {
 			page, err := db.Store.Candidates(t.Context(), me, q)
@@ -371,13 +371,13 @@ func TestMostTimeOfSome(t *testing.T) {
 		{"a 64th", soultribe.CandidateQuery{Share: 1. / groups}, 1, groups},
 		{"less", soultribe.CandidateQuery{Share: 1e-9}, 1, groups},
 		{"a little more", soultribe.CandidateQuery{Share: 1.5 / groups}, 2, groups / 2},
-		{"all in no time", soultribe.CandidateQuery{Within: 1}, 1, 1},
+		{"all in no time", soultribe.CandidateQuery{Within: 1}, 1, groups},
 		{"all in time", soultribe.CandidateQuery{Within: time.Hour}, 64, 1},
 		{"by default", soultribe.CandidateQuery{}, 64, 1},
 	} {
 		seen := map[soultribe.UserID]bool{}
 		for range search.searches {
-			ids, covered := found(search.q)
+			ids, covered := found(me, search.q)
 			require.InDelta(t, float64(search.looked)/groups, covered, 1e-9, search.name)
 			inGroups := map[soultribe.UserID]bool{}
 			for _, id := range ids {
@@ -386,18 +386,30 @@ func TestMostTimeOfSome(t *testing.T) {
 			}
 			require.Len(t, inGroups, search.looked, search.name)
 		}
-		if search.q.Within != 1 {
-			require.Len(t, seen, people, search.name)
+		require.Len(t, seen, people, search.name)
+	}
+
+	// Two take turns.
+	other := db.User(t).ID
+	_, err := db.Store.AddSlot(t.Context(), other, spanFrom(spring, 0, 16, "UTC"))
+	require.NoError(t, err)
+	seen := map[[2]soultribe.UserID]bool{}
+	for i := range 4 {
+		asker := []soultribe.UserID{me, other}[i%2]
+		ids, _ := found(asker, soultribe.CandidateQuery{Share: 0.5})
+		for _, id := range ids {
+			seen[[2]soultribe.UserID{asker, id}] = true
 		}
 	}
+	require.Len(t, seen, 2*(people+1)) // and each other
 
 	// The Store looks at fewer by itself where the table is said to have more.
 	for slots, looked := range map[int]int{999_999: 64, 2_000_000: 32, 8_000_000: 8, 1_000_000_000: 1} {
 		_, err := db.Pool.Exec(t.Context(), `UPDATE pg_class SET reltuples = $1 WHERE oid = 'availabilityslot'::regclass`, slots)
 		require.NoError(t, err)
-		_, covered := found(soultribe.CandidateQuery{})
+		_, covered := found(me, soultribe.CandidateQuery{})
 		require.InDelta(t, float64(looked)/groups, covered, 1e-9)
-		_, covered = found(soultribe.CandidateQuery{Share: 1})
+		_, covered = found(me, soultribe.CandidateQuery{Share: 1})
 		require.InDelta(t, 1, covered, 1e-9)
 	}
 

@@ -44,9 +44,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"reflect"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -117,7 +115,7 @@ type Postgres struct {
 	config *config
 	sql    *statements
 	hasher *hasher
-	groups *atomic.Uint64 // of people, at which MostTimeFirst has looked
+	turns  *turns
 }
 
 var _ Store = (*Postgres)(nil)
@@ -147,9 +145,8 @@ func New(db DB, opts ...Option) (*Postgres, error) {
 		config: c,
 		sql:    newStatements(newTables(c.schema), c),
 		hasher: newHasher(c),
-		groups: new(atomic.Uint64),
+		turns:  newTurns(),
 	}
-	p.groups.Store(rand.Uint64N(candidateGroups)) //nolint:gosec // not a secret
 	return p, nil
 }
 
