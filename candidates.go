@@ -492,7 +492,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 	within, turn := noLimit, p.turns.of(a.user)
 	isFirst := at.end == 0
 	if isFirst {
-		at.end, at.start, within = q.groups(a.allSlots), int64(turn.Load()%candidateGroups), q.within() //nolint:gosec // less than candidateGroups
+		at.end, at.start, within = q.groups(a.allSlots), int64(turn.Load()%candidateGroups), q.within()
 	}
 	starts, ends := windowArrays(a.free)
 	args := []any{a.leftOut, starts, ends, q.microseconds(), q.MaxWindows, limit, at.rank, at.user}
@@ -510,7 +510,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 	}
 	at.end = rows[0].looked
 	if isFirst {
-		turn.Add(uint64(at.end)) //nolint:gosec // at most candidateGroups
+		turn.Add(uint64(at.end))
 	}
 	if rows[0].UserID == 0 { // it is there for that alone
 		rows = rows[:0]

@@ -48,6 +48,9 @@ func run(ctx context.Context, progress io.Writer, people string, runs int, out s
 		}
 		sizes = append(sizes, n)
 	}
+	if runs < 1 {
+		return fmt.Errorf("%d is not how often to make a call", runs)
+	}
 	server, err := pgserver.Start(ctx)
 	if err != nil {
 		return err
