@@ -626,3 +626,24 @@ func TestSoonestOfManySlots(t *testing.T) {
 		})
 	}
 }
+
+// TestSoonestAtTheEnds finds who has the smallest id, and, in a database that has lost its constraints, who is free for ever.
+func TestSoonestAtTheEnds(t *testing.T) {
+	t.Parallel()
+	db := soultribetest.New(t)
+	me := crowd(t, db, 1)
+	const smallest = soultribe.UserID(math.MinInt32)
+	_, err := db.Pool.Exec(t.Context(), `ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_period_check;
+		UPDATE pg_class SET reltuples = -1 WHERE oid = 'availabilityslot'::regclass;
+		INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at) VALUES (`+fmt.Sprint(int64(smallest))+`, 'smallest@example.org', 'x', now(), now())`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(t.Context(), `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+		VALUES ($1, $2, 'infinity', $2, 'infinity', 'UTC', $2, $2)`, int64(smallest), spring.Add(-time.Hour))
+	require.NoError(t, err)
+	for _, order := range []soultribe.CandidateOrder{soultribe.SoonestFirst, soultribe.MostTimeFirst} {
+		page, err := db.Store.Candidates(t.Context(), me, soultribe.CandidateQuery{From: spring, Order: order})
+		require.NoError(t, err)
+		require.Len(t, page.Items, 2)
+		require.Equal(t, 4*time.Hour, max(page.Items[0].Total, page.Items[1].Total)) // the asker's
+	}
+}
