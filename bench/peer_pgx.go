@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -212,8 +211,9 @@ VALUES ($1, $2, $3, nullif($4::text, ''), nullif($5::text, ''), $6, $6)`, int64(
 const (
 	insertSlotsSQL = `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
 `
+	passOverlapSQL = `
+ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING`
 	returnSlotsSQL = `
-ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING
 RETURNING id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at`
 )
 
@@ -226,16 +226,14 @@ func (r reference) addSlot(ctx context.Context, n newSlots) (soultribe.Slot, err
 		return soultribe.Slot{}, err
 	}
 	var s soultribe.Slot
-	err = r.pool.QueryRow(ctx, insertSlotsSQL+"VALUES ($1, $2, $3, $4, $5, $6, $7, $7)"+returnSlotsSQL,
+	err = r.pool.QueryRow(ctx, insertSlotsSQL+"VALUES ($1, $2, $3, $4, $5, $6, $7, $7)"+passOverlapSQL+returnSlotsSQL,
 		int64(n.user), slot.Start.UTC(), slot.End.UTC(), start, end, slot.Timezone, r.now).
 		Scan((*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
 	return s, err
 }
 
-var errOverlap = errors.New("a slot overlaps another")
-
-// addSlots leaves out the same, and a lock on the user. To undo all of a statement of which a row is in the way
-// takes a transaction, that is two more round trips: this does without, and only tells.
+// addSlots leaves out the same, and a lock on the user, without which it may have a deadlock. ON CONFLICT would search the index of
+// the constraint twice for each row, and keep the others of a statement of which a row is in the way.
 func (r reference) addSlots(ctx context.Context, n newSlots) ([]soultribe.Slot, error) {
 	var text strings.Builder
 	text.WriteString(insertSlotsSQL)
@@ -270,11 +268,7 @@ func (r reference) storeSlots(ctx context.Context, text string, count int, args 
 	if err != nil {
 		return nil, err
 	}
-	list, err := scanSlots(rows, count)
-	if err == nil && len(list) < count {
-		err = errOverlap
-	}
-	return list, err
+	return scanSlots(rows, count)
 }
 
 // slotArrays are slots as parameters, an array a column.

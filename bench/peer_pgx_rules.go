@@ -110,6 +110,8 @@ const addSlotByTheRulesSQL = `WITH clash AS (
 SELECT EXISTS (SELECT FROM clash) OR EXISTS (SELECT FROM owner), coalesce(a.id, 0), coalesce(a.user_id, 0), a.start_dt_utc, a.end_dt_utc,
 	coalesce(a.timezone, ''), a.created_at, a.updated_at FROM (VALUES (1)) AS one LEFT JOIN added a ON true`
 
+var errOverlap = errors.New("a slot overlaps another")
+
 // addSlotByTheRules looks for an overlap before it uses a number of the sequence, and tells an overlap from no user, neither
 // of which is an error to the server.
 func (r reference) addSlotByTheRules(ctx context.Context, n newSlots) (soultribe.Slot, error) {

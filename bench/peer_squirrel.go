@@ -123,10 +123,10 @@ func (b builder) createUser(ctx context.Context, u newUser) (soultribe.User, err
 		PrefixExpr(squirrel.ConcatExpr("WITH created AS (", created, "), profiled AS (", profiled, ")"))))
 }
 
-func (b builder) insertSlots() squirrel.InsertBuilder {
+func (b builder) insertSlots(onConflict string) squirrel.InsertBuilder {
 	return b.sql.Insert("availabilityslot").
 		Columns("user_id", "start_dt_utc", "end_dt_utc", "start_dt_local", "end_dt_local", "timezone", "created_at", "updated_at").
-		Suffix("ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING").
+		Suffix(onConflict).
 		Suffix("RETURNING id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at")
 }
 
@@ -137,13 +137,13 @@ func (b builder) addSlot(ctx context.Context, n newSlots) (soultribe.Slot, error
 		return soultribe.Slot{}, err
 	}
 	var s soultribe.Slot
-	err = b.queryRow(ctx, b.insertSlots().Values(int64(n.user), slot.Start.UTC(), slot.End.UTC(), start, end, slot.Timezone, b.now, b.now)).
+	err = b.queryRow(ctx, b.insertSlots(passOverlapSQL).Values(int64(n.user), slot.Start.UTC(), slot.End.UTC(), start, end, slot.Timezone, b.now, b.now)).
 		Scan((*int64)(&s.ID), (*int64)(&s.UserID), &s.Start, &s.End, &s.Timezone, &s.CreatedAt, &s.UpdatedAt)
 	return s, err
 }
 
 func (b builder) addSlots(ctx context.Context, n newSlots) ([]soultribe.Slot, error) {
-	insert := b.insertSlots()
+	insert := b.insertSlots("")
 	for _, s := range n.slots {
 		start, end, err := localTimes(s)
 		if err != nil {

@@ -48,7 +48,6 @@ RETURNING id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_a
 INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
 SELECT @user_id::integer, unnest(@starts::timestamp[]), unnest(@ends::timestamp[]), unnest(@local_starts::timestamp[]), unnest(@local_ends::timestamp[]),
     unnest(@zones::text[]), @now::timestamp, @now::timestamp
-ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING
 RETURNING id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at;
 
 -- name: RequestMatch :one

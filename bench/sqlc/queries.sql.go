@@ -133,7 +133,6 @@ const addSlots = `-- name: AddSlots :many
 INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
 SELECT $1::integer, unnest($2::timestamp[]), unnest($3::timestamp[]), unnest($4::timestamp[]), unnest($5::timestamp[]),
     unnest($6::text[]), $7::timestamp, $7::timestamp
-ON CONFLICT ON CONSTRAINT availabilityslot_no_overlap DO NOTHING
 RETURNING id, user_id, start_dt_utc, end_dt_utc, timezone, created_at, updated_at
 `
 
