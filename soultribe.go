@@ -140,14 +140,13 @@ func New(db DB, opts ...Option) (*Postgres, error) {
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, opError("New", err)
 	}
-	p := &Postgres{
+	return &Postgres{
 		db:     db,
 		config: c,
 		sql:    newStatements(newTables(c.schema), c),
 		hasher: newHasher(c),
 		turns:  newTurns(),
-	}
-	return p, nil
+	}, nil
 }
 
 // isNil tells whether db is nil or a nil pointer in an interface.
