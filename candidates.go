@@ -35,6 +35,10 @@ const (
 // CandidateQuery says what to look for: people other than the actor whose address is verified, who share
 // a window of AtLeast with the actor between From and To, and who have no match with the actor but one
 // that was cancelled and may be asked for again. The actor's confirmed meetups are cut out.
+//
+// The pages of a SoonestFirst list are of the slots that were committed when the first was read, as far as they are
+// still there: whoever adds slots meanwhile comes once all the same. Only a slot of a lower id that was committed after that
+// can keep a person off. In a MostTimeFirst list who gains time meanwhile can be missed, and who loses some come twice.
 type CandidateQuery struct {
 	From    time.Time     // the zero time means now
 	To      time.Time     // the zero time means 14 days after From; 366 days after it at most
@@ -85,14 +89,15 @@ func (c *Candidate) UnmarshalJSON(b []byte) error {
 }
 
 type candidateStatements struct {
-	asker, askerAmongAll               statement
-	soonest, mostTime, mostTimeByGroup statement
+	asker, askerAmongAll      statement
+	soonest, soonestLater     statement
+	mostTime, mostTimeByGroup statement
 }
 
 func newCandidateStatements(t tables) candidateStatements {
 	asker := []squirrel.SelectBuilder{
 		thatExist(t, "u.id = $1::bigint"),
-		freeTime(t, "$1::bigint", "$2::timestamp", "$3::timestamp"),
+		freeTime(t, "$1::bigint", "$2::timestamp", "$3::timestamp").Where("s.id <= $5::bigint"),
 		busyTime(t, "$1::bigint", "$2::timestamp", "$3::timestamp"),
 		entriesWithout(isMatched, "CASE WHEN m.user1_id = $1::bigint THEN m.user2_id ELSE m.user1_id END::bigint").
 			From(t.match + " m").Where(ofActor + " AND NOT (m.status = 'cancelled' AND m.updated_at <= $4::timestamp)"),
@@ -103,7 +108,8 @@ func newCandidateStatements(t tables) candidateStatements {
 	return candidateStatements{
 		asker:           compile("CandidatesAsker", union(asker...)),
 		askerAmongAll:   compile("CandidatesAskerAmongAll", union(append(asker, all)...)),
-		soonest:         soonestCandidates(t),
+		soonest:         soonestCandidates(t, "CandidatesSoonest", ""),
+		soonestLater:    soonestCandidates(t, "CandidatesSoonestLater", unseen("$12::bigint")),
 		mostTime:        mostTimeCandidates(t, false),
 		mostTimeByGroup: mostTimeCandidates(t, true),
 	}
@@ -156,8 +162,8 @@ func verified(t tables, user string) string {
 
 // sharedWindows is one row w of the windows that a person shares with the asker: what of the person's
 // slots, merged, is in the asker's time. Where there is none, first is NULL. The slots are sorted as in freeTime.
-func sharedWindows(t tables, user string) string {
-	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").
+func sharedWindows(t tables, user, counts string) string {
+	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").Where(counts).
 		Where("o.user_id = "+user+" AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)"+
 			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc", "o.id")
 	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From("(" + constant(own) + ") o")
@@ -179,41 +185,55 @@ func sharedWindows(t tables, user string) string {
 //
 // Once $11 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
 // is not true is where the search has ended.
-func soonestCandidates(t tables) statement {
+//
+// Newest is the last id of a slot when the first page was read, whose own statement has "" for it. Pages of the same list
+// take no slot for one that is newer, so that nobody who makes one meanwhile has come with it already, where the list
+// has gone on from, or comes with it again.
+func soonestCandidates(t tables, name, newest string) statement {
+	counts, latest := "o.id <= "+newest, newest
+	if newest == "" {
+		counts, latest = "true", "(SELECT max(o.id)::bigint FROM "+t.slot+" o)"
+	}
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
+	own := func(columns ...string) squirrel.SelectBuilder {
+		return squirrel.Select(columns...).From(t.slot + " o").Where("o.user_id = s.user_id").Where(counts)
+	}
 	// What is quickly seen comes first: most slots that are too short have no other that goes on from them. These look
 	// for an id, which keeps them, too, from everybody's slots.
-	adjacent := squirrel.Select("o.id").From(t.slot + " o").
-		Where("o.user_id = s.user_id AND o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
+	adjacent := own("o.id").Where("o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
 	// Of those, what is theirs of the time that it takes adds up to all of it, or it has a gap. Where slots overlap, as the
 	// constraint is missing, it may be more.
 	goesOn := func(first string) string {
 		enough := first + " + f.at_least"
-		behind := squirrel.Select("sum(least(o.end_dt_utc, " + enough + ") - greatest(o.start_dt_utc, " + first + "))").From(t.slot + " o").
-			Where("o.user_id = s.user_id AND o.start_dt_utc >= s.start_dt_utc AND o.start_dt_utc < (" + enough + ")")
+		behind := own("sum(least(o.end_dt_utc, " + enough + ") - greatest(o.start_dt_utc, " + first + "))").
+			Where("o.start_dt_utc < o.end_dt_utc AND o.end_dt_utc > " + first + " AND o.start_dt_utc >= s.start_dt_utc AND o.start_dt_utc < (" + enough + ")")
 		return "(" + constant(adjacent) + ") IS NOT NULL AND (" + enough + ") <= f.ends_at AND (" + constant(behind) + ") >= f.at_least"
 	}
 	const late = "(clock_timestamp() - statement_timestamp()) >= f.within"
 	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from the one before it, or
 	// comes after one that is long enough, does not begin the first window either. To see that before windows are merged keeps
 	// one person's many slots from being merged once for each.
-	inWindow := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From(t.slot + " o").
-		Where("o.user_id = s.user_id AND o.start_dt_utc < o.end_dt_utc AND " + meets("o", "e.starts_at", "e.ends_at"))
+	inWindow := own("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").Where("o.start_dt_utc < o.end_dt_utc AND " + meets("o", "e.starts_at", "e.ends_at"))
 	come := squirrel.Select("e.place").From("free e").CrossJoin("LATERAL unnest((" + constant(inWindow) + ") * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
 		Where("e.place < f.place AND NOT e.begun AND (upper(r) - lower(r)) >= e.at_least").Limit(1)
-	earlier := squirrel.Select("o.id").From(t.slot + " o").Where("o.user_id = s.user_id AND o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
+	earlier := own("o.id").Where("o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
 		Where("(least(o.end_dt_utc, f.ends_at) - o.start_dt_utc) >= f.at_least").Limit(1)
-	before := squirrel.Select("o.end_dt_utc").From(t.slot+" o").Where("o.user_id = s.user_id AND o.start_dt_utc < s.start_dt_utc"+
+	before := own("o.end_dt_utc").Where("o.start_dt_utc < s.start_dt_utc"+
 		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
 	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND (" + constant(earlier) + ") IS NULL"
 	found := func(first, leads, where, direction string, keys ...string) squirrel.SelectBuilder {
+		// Of slots that overlap, as the constraint is missing, the person comes with the one that lasts longest.
+		lasting := own("o.start_dt_utc", "o.end_dt_utc").
+			Where("o.start_dt_utc <= "+first+" AND o.start_dt_utc > ("+first+" - interval '24 hours') AND o.end_dt_utc > "+first).
+			OrderBy("o.end_dt_utc DESC", "o.start_dt_utc DESC").Limit(1)
+		begins := squirrel.Select("w.first = " + first + " AND (s.start_dt_utc, s.end_dt_utc) = (" + constant(lasting) + ") AS begins").Suffix("OFFSET 0")
 		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
 		// all of them.
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
-			first+" AS first", "w.starts", "w.ends", "w.time", "w.first = "+first+" AS begins", late+" AS late").
-			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id")).Where(where).Where(others("s.user_id")).
+			first+" AS first", "w.starts", "w.ends", "w.time", "b.begins", late+" AS late").
+			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", counts)).CrossJoin("LATERAL ("+constant(begins)+") b").Where(where).Where(others("s.user_id")).
 			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+leads+" AND ("+constant(come)+") IS NULL THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
-			Where("CASE WHEN w.first = "+first+" THEN true ELSE "+late+" END").
+			Where("CASE WHEN b.begins THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}
 	// Where the constraints are missing, one may be infinite.
@@ -224,7 +244,7 @@ func soonestCandidates(t tables) statement {
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", ends+" - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile("CandidatesSoonest", squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
+	return compile(name, squirrel.Select(candidateColumns, latest, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
 			From(unnest(unseen("$2::timestamp[]"), unseen("$3::timestamp[]"), unseen("$7::boolean[]"), unseen("$8::timestamp[]"), unseen("$9::timestamp[]"), unseen("$10::bigint[]")) +
 				" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
@@ -296,7 +316,7 @@ func mostTimeCandidates(t tables, byGroup bool) statement {
 			LeftJoin("LATERAL (" + constant(first) + ") c ON true")},
 		with{"page", squirrel.Select("c.user_id", "c.total", "w.*", "w.first AS start_dt_utc", "w.first AS end_dt_utc").
 			From("(SELECT f.user_id, f.total FROM found f WHERE f.user_id IS NOT NULL ORDER BY f.total DESC, f.user_id " + limited + ") c").
-			CrossJoin(sharedWindows(t, "c.user_id"))})
+			CrossJoin(sharedWindows(t, "c.user_id", "true"))})
 }
 
 // turns are where the next search for most time begins, for those whose ids have one remainder: if all took turns,
@@ -321,16 +341,16 @@ type ranked struct {
 	first      time.Time
 	total      int64 // microseconds
 	start, end int64 // of the slot with which the first window begins, as it is stored, for SoonestFirst
-	looked     int64 // at how many groups of people
+	extent     int64 // what the list is of: for SoonestFirst no slot behind this id, for MostTimeFirst so many groups of people
 	counts     bool  // else the search ended here
 }
 
-// scanRanked reads a candidate. Without one the row still tells at how many groups the search has looked.
+// scanRanked reads a candidate. Without one, for MostTimeFirst, the row still tells at how many groups the search has looked.
 func scanRanked(r *rowReader) ranked {
 	c := ranked{Candidate: Candidate{UserID: UserID(r.integer()), DisplayName: r.text(), Timezone: r.text()}, first: r.time(), total: r.integer()}
 	c.Total = time.Duration(c.total) * time.Microsecond
 	starts, ends := r.times(), r.times()
-	c.start, c.end, c.looked, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
+	c.start, c.end, c.extent, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
 	c.Windows = make([]Window, min(len(starts), len(ends)))
 	for i := range c.Windows {
 		c.Windows[i] = Window{starts[i], ends[i]}
@@ -366,16 +386,16 @@ func (q *CandidateQuery) validate() error {
 
 // candidatePosition is where a list of candidates goes on, with the horizon of its first page, as now
 // moves on. For SoonestFirst it is behind the slot from start to end, as they are stored, of a user whose
-// first window begins at rank; for MostTimeFirst it is behind a user who has rank microseconds, and start and
-// end are the first group of people, and the number of groups, of which the list consists.
-type candidatePosition struct{ from, to, rank, start, end, user int64 }
+// first window begins at rank, and newest is the last id of a slot then; for MostTimeFirst it is behind a user who has
+// rank microseconds, and start and end are the first group of people, and the number of groups, of which the list consists.
+type candidatePosition struct{ from, to, rank, start, end, user, newest int64 }
 
 // firstPosition is ahead of everyone.
 func firstPosition(order CandidateOrder) candidatePosition {
 	if order == MostTimeFirst {
-		return candidatePosition{rank: math.MaxInt64}
+		return candidatePosition{rank: math.MaxInt64, newest: math.MaxInt64}
 	}
-	return candidatePosition{rank: firstTime.UnixMicro(), start: math.MinInt64, end: math.MinInt64}
+	return candidatePosition{rank: firstTime.UnixMicro(), start: math.MinInt64, end: math.MinInt64, newest: math.MaxInt64}
 }
 
 // after says where SoonestFirst goes on in each of the asker's windows, twice, as its statement takes them.
@@ -436,7 +456,7 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	errQuery := q.validate()
 	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro(), q.AtLeast, q.Order, q.Share)
 	at := firstPosition(q.Order)
-	later, errCursor := key.decode(q.After, &at.from, &at.to, &at.rank, &at.start, &at.end, &at.user)
+	later, errCursor := key.decode(q.After, &at.from, &at.to, &at.rank, &at.start, &at.end, &at.user, &at.newest)
 	if later {
 		errCursor = at.check(q.Order)
 		q.From, q.To = time.UnixMicro(at.from), time.UnixMicro(at.to)
@@ -445,7 +465,7 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	if err := errors.Join(checkID("actor", actor), errLimit, errQuery, errCursor, errSpan); err != nil {
 		return none, opError(op, err)
 	}
-	a, err := p.asker(ctx, actor, span, q, now)
+	a, err := p.asker(ctx, actor, span, q, at.newest, now)
 	if err != nil || len(a.free) == 0 {
 		return none, err
 	}
@@ -453,16 +473,16 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	if q.Order == MostTimeFirst {
 		rows, err = p.mostTime(ctx, a, q, &at, limit+1)
 	} else {
-		rows, err = p.soonest(ctx, a, q, at, limit+1)
+		rows, err = p.soonest(ctx, a, q, at, later, limit+1)
 	}
 	if err != nil {
 		return none, err
 	}
 	cursor := func(r ranked) Cursor {
 		if q.Order == MostTimeFirst {
-			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID))
+			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID), at.newest)
 		}
-		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID))
+		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID), r.extent)
 	}
 	var ended Cursor // where the search did, for want of time
 	if i := slices.IndexFunc(rows, func(r ranked) bool { return !r.counts }); i >= 0 {
@@ -470,6 +490,8 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	}
 	list := newPage(rows, limit, cursor)
 	list.Next = cmp.Or(list.Next, ended)
+	// Where the constraint is missing, somebody may have a slot twice.
+	list.Items = slices.CompactFunc(list.Items, func(a, b ranked) bool { return a.UserID == b.UserID })
 	page := Page[Candidate]{Items: make([]Candidate, len(list.Items)), Next: list.Next}
 	if q.Order == MostTimeFirst {
 		page.Covered = float64(at.end) / candidateGroups
@@ -481,10 +503,14 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 }
 
 // soonest finds so many people at most.
-func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, limit int) ([]ranked, error) {
+func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, later bool, limit int) ([]ranked, error) {
 	windows, behind := at.after(a.free)
 	args := slices.Concat([]any{a.leftOut}, windows, []any{q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds()})
-	return queryAll(ctx, p, "Candidates", p.sql.soonest, scanRanked, args...)
+	find := p.sql.soonest
+	if later {
+		find, args = p.sql.soonestLater, append(args, at.newest)
+	}
+	return queryAll(ctx, p, "Candidates", find, scanRanked, args...)
 }
 
 // mostTime finds so many people at most, and has at say which groups of people the list is of.
@@ -508,7 +534,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 	if err != nil {
 		return nil, err
 	}
-	at.end = rows[0].looked
+	at.end = rows[0].extent
 	if isFirst {
 		turn.Add(uint64(at.end))
 	}
@@ -562,14 +588,14 @@ type asker struct {
 	allSlots int64    // of all people, as last counted by VACUUM or ANALYZE; for MostTimeFirst only
 }
 
-func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q CandidateQuery, now time.Time) (asker, error) {
+func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q CandidateQuery, newest int64, now time.Time) (asker, error) {
 	const op = "Candidates"
 	s := p.sql.asker
 	if q.Order == MostTimeFirst {
 		s = p.sql.askerAmongAll
 	}
 	known, err := queryAll(ctx, p, op, s, scanEntry, int64(actor), timestamp(span.Start), timestamp(span.End),
-		timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))))
+		timestamp(now.Add(-max(0, p.config.cooldowns.Cancelled))), newest)
 	switch {
 	case err != nil:
 		return asker{}, err

@@ -109,14 +109,17 @@ func (w *town) askable(i int, now time.Time) bool {
 	return true
 }
 
-// beginning is the slot of someone's in which a time is.
+// beginning is the slot of someone's in which a time is: of several the one that lasts longest, which is the shortest of these.
 func (w *town) beginning(i int, t time.Time) cells {
-	for _, s := range w.people[i].slots {
-		if !t.Before(w.at(s.from)) && t.Before(w.at(s.to)) {
-			return s
+	return slices.MaxFunc(w.people[i].slots, func(a, b cells) int {
+		in := func(s cells) int {
+			if t.Before(w.at(s.from)) || !t.Before(w.at(s.to)) {
+				return 0
+			}
+			return 1
 		}
-	}
-	panic("nobody is free then")
+		return cmp.Or(cmp.Compare(in(a), in(b)), cmp.Compare(a.to, b.to), cmp.Compare(a.from, b.from))
+	})
 }
 
 // candidates are those of the first resident, in order, with all their windows.
@@ -158,11 +161,18 @@ func (w *town) candidates(q soultribe.CandidateQuery, now time.Time) []soultribe
 	return list
 }
 
-// randomTown makes a town whose ids begin at firstID.
-func randomTown(r *rand.Rand, base, now time.Time, firstID int) *town {
+// randomTown makes a town whose ids begin at firstID. Where it is disorderly people have slots that overlap, twice, or that end
+// before they begin.
+func randomTown(r *rand.Rand, base, now time.Time, firstID int, disorderly bool) *town {
 	w := &town{base: base, firstID: firstID}
 	for i := range 2 + r.IntN(9) {
 		p := resident{verified: i == 0 || r.IntN(6) > 0, slots: randomSlots(r)}
+		for range r.IntN(2 * len(p.slots)) {
+			if s := p.slots[r.IntN(len(p.slots))]; disorderly {
+				p.slots = append(p.slots, cells{s.from - r.IntN(3), s.to - r.IntN(5) + r.IntN(3)})
+			}
+		}
+		p.slots = slices.DeleteFunc(p.slots, func(s cells) bool { return s.to-s.from > dayCells || s.from < -dayCells })
 		if r.IntN(5) > 0 {
 			p.name = fmt.Sprintf("person %d", i)
 		}
@@ -264,8 +274,15 @@ func randomQuery(r *rand.Rand, w *town) soultribe.CandidateQuery {
 func TestTimeInRandomTowns(t *testing.T) {
 	t.Parallel()
 	const lanes, towns = 4, 120 // of each lane
-	db := soultribetest.New(t)
+	orderly, disorderly := soultribetest.New(t), soultribetest.New(t)
+	_, err := disorderly.Pool.Exec(t.Context(), `ALTER TABLE availabilityslot DROP CONSTRAINT availabilityslot_no_overlap,
+		DROP CONSTRAINT availabilityslot_period_check`)
+	require.NoError(t, err)
 	for lane := range lanes {
+		db := orderly
+		if lane%2 == 1 {
+			db = disorderly
+		}
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
 			found := 0
@@ -274,7 +291,7 @@ func TestTimeInRandomTowns(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(number), 0))
 				// The towns are apart in time, and so nobody is found from another.
 				base := soultribetest.Epoch.Truncate(24*time.Hour).AddDate(0, 0, 1+10*number)
-				w := randomTown(r, base, db.Clock.Now(), 1+100*number)
+				w := randomTown(r, base, db.Clock.Now(), 1+100*number, db == disorderly)
 				require.NoError(t, w.store(t.Context(), db.Pool), "town %d", number)
 				found += w.compare(t, db, r, fmt.Sprintf("town %d", number))
 			}
@@ -321,7 +338,37 @@ func (w *town) compare(t *testing.T, db *soultribetest.DB, r *rand.Rand, name st
 			require.Equal(t, want, got, "%s: mutual time with %d, %+v", name, other, q)
 		}
 	}
-	return found
+	return found + w.page(t, db, r, q, name)
+}
+
+// page has everybody, and who is new, make slots while the first resident looks for who is free soonest: the pages stay those of
+// the first.
+func (w *town) page(t *testing.T, db *soultribetest.DB, r *rand.Rand, q soultribe.CandidateQuery, name string) (found int) {
+	t.Helper()
+	q.Order, q.Within, q.Limit = soultribe.SoonestFirst, 0, 1+r.IntN(3)
+	want := w.candidates(q, db.Clock.Now())
+	got := []soultribe.Candidate{}
+	for range len(want) + 1 {
+		page, err := db.Store.Candidates(t.Context(), w.id(0), q)
+		require.NoError(t, err, name)
+		got, q.After = append(got, page.Items...), page.Next
+		if q.After == "" {
+			break
+		}
+		id := w.firstID + len(w.people) + r.IntN(3)
+		_, err = db.Pool.Exec(t.Context(), `INSERT INTO "user" (id, email, password_hash, email_verified_at, created_at)
+			VALUES ($1, $2, 'x', $3, $3) ON CONFLICT DO NOTHING`, id, fmt.Sprintf("%d@example.org", id), w.base)
+		require.NoError(t, err)
+		for i := range len(w.people) + 3 {
+			for _, s := range randomSlots(r) {
+				_, err := db.Pool.Exec(t.Context(), `INSERT INTO availabilityslot (user_id, start_dt_utc, end_dt_utc, start_dt_local, end_dt_local, timezone, created_at, updated_at)
+					SELECT u.id, $2, $3, $2, $3, 'UTC', $2, $2 FROM "user" u WHERE u.id = $1 ON CONFLICT DO NOTHING`, int64(w.id(i)), w.at(s.from), w.at(s.to))
+				require.NoError(t, err)
+			}
+		}
+	}
+	require.Equal(t, want, got, "%s, while slots are made: %+v", name, q)
+	return len(got)
 }
 
 // crowd makes so many people who have two hours in common with the asker, who is returned.
