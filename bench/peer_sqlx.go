@@ -103,7 +103,8 @@ func (m sqlxMatch) match() soultribe.Match {
 }
 
 // sqlxPeer is sqlx on lib/pq: Get and Select into structs by name. Its statements are the reference's, and it leaves
-// out what that does; but it has no batches, and the round trips of a candidate search are one query per pair.
+// out what that does; but it has no batches, the round trips of a candidate search are one query per pair, and an
+// overlap of a single slot is an error of the driver's, too.
 type sqlxPeer struct {
 	db  *sqlx.DB
 	now time.Time
@@ -193,21 +194,15 @@ RETURNING u.id, u.email, u.email_verified_at, u.created_at, u.credentials_change
 
 func (x sqlxPeer) createUser(ctx context.Context, n newUser) (u sqlxUser, err error) {
 	p := n.Profile
-	tx, err := x.db.BeginTxx(ctx, nil)
-	if err != nil {
-		return u, err
-	}
-	defer func() { _ = tx.Rollback() }()
-	err = tx.GetContext(ctx, &u, `INSERT INTO "user" (email, password_hash, created_at) VALUES ($1, $2, $3) RETURNING id, email, created_at`, n.Email, n.hash, x.now)
-	if err != nil {
-		return u, err
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO profile (user_id, full_name, display_name, bio, timezone, created_at, updated_at)
-VALUES ($1, $2, $3, nullif($4::text, ''), nullif($5::text, ''), $6, $6)`, u.ID, p.FullName, p.DisplayName, p.Bio, p.Timezone, x.now)
-	if err != nil {
-		return u, err
-	}
-	return u, tx.Commit()
+	err = x.db.GetContext(ctx, &u, `WITH created AS (
+	INSERT INTO "user" (email, password_hash, created_at) VALUES ($1, $2, $3)
+	ON CONFLICT DO NOTHING RETURNING id, email, email_verified_at, created_at
+), profiled AS (
+	INSERT INTO profile (user_id, full_name, display_name, bio, timezone, created_at, updated_at)
+	SELECT id, $4::text, $5::text, nullif($6::text, ''), nullif($7::text, ''), $3, $3 FROM created
+)
+SELECT id, email, email_verified_at, created_at FROM created`, n.Email, n.hash, x.now, p.FullName, p.DisplayName, p.Bio, p.Timezone)
+	return u, err
 }
 
 func (x sqlxPeer) newSlot(user soultribe.UserID, s soultribe.NewSlot) (sqlxNewSlot, error) {
