@@ -117,8 +117,8 @@ func (m bunMatch) match() soultribe.Match {
 }
 
 // bunPeer is bun on a pgx pool by way of database/sql, by models and relations, with its rows read whole. Rules are
-// left to the constraints, whose violation is an error of the driver's but for the slots; it leaves out what the
-// reference does. bun writes values into the text of its statements.
+// left to the constraints, whose violation is an error of the driver's; it leaves out what the reference does. bun
+// writes values into the text of its statements.
 type bunPeer struct {
 	db  *bun.DB
 	now time.Time

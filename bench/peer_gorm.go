@@ -113,12 +113,13 @@ type gormPeer struct {
 	now time.Time
 }
 
-// newGORM is GORM as it comes: each write in a transaction, each statement prepared when it runs.
+// newGORM is GORM as it comes: each write in a transaction. Its driver, pgx, prepares each statement once a connection.
 func newGORM(_ context.Context, env environment) (peer, error) {
 	return openGORM("GORM", env, gorm.Config{})
 }
 
-// newTunedGORM is GORM with the two settings of its page on performance.
+// newTunedGORM is GORM with the two settings of its page on performance: it keeps prepared statements itself, too, and a write
+// is in no transaction of its own.
 func newTunedGORM(_ context.Context, env environment) (peer, error) {
 	return openGORM("GORM, tuned", env, gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true})
 }
