@@ -31,15 +31,15 @@ func processorTime(postmaster int) time.Duration {
 
 // apart keeps this process on one processor and those of the server on another, until release is called. Where two
 // that wait for each other run is chance otherwise, and stays so for a while; and to wake an idle processor takes
-// longer than a small statement. Apart they are as on two machines. It does nothing where the server runs elsewhere, or
-// as another user's.
+// longer than a small statement. Apart they are as on two machines. It does nothing with a server that this process has
+// not started, for others may use it.
 func apart(postmaster int) (release func(), err error) {
 	var all, own, server unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() < 2 || !isHere(postmaster) {
+	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() < 2 || parentOf(postmaster) != os.Getpid() {
 		return func() {}, err
 	}
-	if unix.SchedSetaffinity(postmaster, &all) != nil {
-		return func() {}, nil
+	if err := unix.SchedSetaffinity(postmaster, &all); errors.Is(err, unix.EPERM) {
+		return func() {}, nil // the server is another user's, and root may not be allowed everything
 	}
 	for cpu := 0; server.Count() == 0; cpu++ {
 		switch {
@@ -74,18 +74,25 @@ func isHere(postmaster int) bool {
 
 // children are the processes of the server.
 func children(postmaster int) (pids []int) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, stat := range stats {
-		text, _ := os.ReadFile(stat) //nolint:gosec // as found in /proc; it may have ended
-		// Behind the name, which may have anything in it, come the state and the parent.
-		fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-		if len(fields) < 2 || string(fields[1]) != strconv.Itoa(postmaster) {
-			continue
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		if pid, _ := strconv.Atoi(filepath.Base(process)); parentOf(pid) == postmaster {
+			pids = append(pids, pid)
 		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
-		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// parentOf returns the process that started another, or 0.
+func parentOf(pid int) int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // it may have ended
+	// Behind the name, which may have anything in it, come the state and the parent.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
 }
 
 // threads are those of this process. One that is new runs where the one that made it does.
