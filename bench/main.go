@@ -25,10 +25,10 @@ import (
 
 func main() {
 	passes := flag.Int("passes", 7, "how often each peer runs each operation")
-	slice := flag.Duration("slice", 30*time.Millisecond, "how long the reference runs an operation in a pass")
+	slice := flag.Duration("slice", 50*time.Millisecond, "how long the reference runs an operation in a pass")
 	people := flag.Int("people", 1000, "how many people have slots")
 	only := flag.String("run", "", "a regular expression of the operations to run; the others are left out")
-	against := flag.String("peers", "", "a regular expression of the peers to run; the others are left out, but for the reference")
+	against := flag.String("peers", "", "a regular expression of the peers to run, by the names that are printed; the others are left out, but for the reference")
 	out := flag.String("out", "RESULTS.md", "the file to write")
 	flag.Parse()
 
@@ -47,18 +47,41 @@ func main() {
 	}
 }
 
-// matching returns the operations whose names match.
+// matching returns the operations whose names match, of which there must be some.
 func matching(pattern string) ([]operation, error) {
 	match, err := regexp.Compile(pattern)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(operations(), func(op operation) bool { return !match.MatchString(op.name) }), nil
+	ops := slices.DeleteFunc(operations(), func(op operation) bool { return !match.MatchString(op.name) })
+	if len(ops) == 0 {
+		return nil, fmt.Errorf("no operation matches %q", pattern)
+	}
+	return ops, nil
+}
+
+// among returns the peers of which a name is printed that matches, and the reference.
+func among(peers []peer, ops []operation, match *regexp.Regexp) ([]peer, error) {
+	matches := func(p peer) bool {
+		return slices.ContainsFunc(ops, func(op operation) bool { return op.has(p) && match.MatchString(label(op, p.name)) })
+	}
+	if !slices.ContainsFunc(peers, matches) {
+		return nil, fmt.Errorf("no peer matches %q", match)
+	}
+	return slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p.name != nameReference && !matches(p) }), nil
 }
 
 func run(ctx context.Context, table, progress io.Writer, out string, people int, ops []operation, isPeer *regexp.Regexp, m method) (err error) {
 	if m.passes < 1 || m.slice <= 0 || people < 2*askers+2 {
 		return fmt.Errorf("one pass, a slice and %d people are needed", 2*askers+2)
+	}
+	// What cannot be written is to fail now, and not when everything is measured.
+	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // for everyone to read
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
 	}
 	server, err := pgserver.Start(ctx)
 	if err != nil {
@@ -86,16 +109,25 @@ func run(ctx context.Context, table, progress io.Writer, out string, people int,
 	if err != nil {
 		return err
 	}
-	peers = slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p.name != nameReference && !isPeer.MatchString(p.name) })
-	if err := compare(ctx, d, peers, ops); err != nil {
-		return err
-	}
-	begin := time.Now()
-	results, err := measure(ctx, progress, d, peers, ops, m)
+	peers, err = among(peers, ops, isPeer)
 	if err != nil {
 		return err
 	}
-	r := report{samples: results, peers: peers, ops: ops, people: people, method: m, took: time.Since(begin), server: server.Description}
+	if err := compare(ctx, d, peers, ops); err != nil {
+		return err
+	}
+	r := report{peers: peers, ops: ops, people: people, method: m, server: server.Description}
+	// Those that say what a commit waits for, and what is kept in memory.
+	err = pool.QueryRow(ctx, `SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY place)
+		FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes', 'shared_buffers']) WITH ORDINALITY AS s (name, place)`).Scan(&r.settings)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if r.samples, err = measure(ctx, progress, d, peers, ops, m); err != nil {
+		return err
+	}
+	r.took = time.Since(begin)
 	text := r.text()
 	if _, err := io.WriteString(table, text); err != nil {
 		return err
