@@ -8,6 +8,9 @@ import (
 	"fmt"
 )
 
+// compared is how many inputs of an operation are compared, the first ones.
+const compared = 10
+
 // compare runs every operation a few times by every peer, and returns an error for each that returns or stores
 // something else than the first one.
 func compare(ctx context.Context, d *database, peers []peer, ops []operation) error {
@@ -34,18 +37,17 @@ func compare(ctx context.Context, d *database, peers []peer, ops []operation) er
 
 // outcome is what an operation returns and stores, as text. It runs for several inputs, and cleans up.
 func (op operation) outcome(ctx context.Context, d *database, p peer) (outcome []byte, err error) {
-	const runs = 10
 	if op.clean != nil {
 		defer func() {
 			_, errClean := d.pool.Exec(ctx, op.clean(d))
 			err = errors.Join(err, errClean)
 		}()
 	}
-	ready, err := op.prepare(ctx, d, p, runs)
+	ready, err := op.prepare(ctx, d, p, compared)
 	if err != nil {
 		return nil, err
 	}
-	for i := range runs {
+	for i := range compared {
 		v, err := ready.view(ctx, i)
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	writers   = 101  // who have nothing but an account
 	readers   = 8    // of those with slots, who have many of them
 	askers    = 50   // of those with slots, who look for candidates
+
+	edges = 3 * compared // who are free when the first askers are, and come last
 )
 
 // timezones are where people live.
@@ -82,7 +85,7 @@ func createDatabase(ctx context.Context, serverURL string) (databaseURL string, 
 func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error) {
 	d := &database{pool: pool, people: people}
 	r := mathrand.New(mathrand.NewPCG(1, 2)) //nolint:gosec // the same data each time
-	total := people + newcomers + writers
+	total := people + newcomers + writers + edges
 	d.lastUser = int64(total)
 	if err := pool.QueryRow(ctx, `SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::integer`).Scan(&d.postmaster); err != nil {
 		return nil, err
@@ -91,6 +94,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 	users := make([][]any, 0, total)
 	var profiles, slots, tokens [][]any
 	next := make([]time.Time, people+1) // of each, the start of the next slot
+	var ofAskers []ownedWindow          // the slots of those whose candidates are compared
 	slot := func(user int, start time.Time, length time.Duration, zone string) error {
 		s := soultribe.NewSlot{Start: start, End: start.Add(length), Timezone: zone}
 		localStart, localEnd, err := localTimes(s)
@@ -122,8 +126,17 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 			if start.After(epoch) && (next[id].IsZero() || start.Before(next[id])) {
 				next[id] = start
 			}
-			if err := slot(id, start, time.Duration(2+r.IntN(15))*15*time.Minute, zone); err != nil {
-				return nil, err
+			length := time.Duration(2+r.IntN(15)) * 15 * time.Minute
+			pieces := time.Duration(1)
+			if id <= compared {
+				// The same time, which is to be merged.
+				pieces = 2
+				ofAskers = append(ofAskers, newWindow(int64(id), start, start.Add(length)))
+			}
+			for k := range pieces {
+				if err := slot(id, start.Add(k*length/pieces), length/pieces, zone); err != nil {
+					return nil, err
+				}
 			}
 		}
 		for n := range 60 {
@@ -145,6 +158,34 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 		matches = append(matches, []any{i, people/2 + i, "accepted", epoch, epoch})
 		// In time that the asker would else be free, and somebody's candidate.
 		meetups = append(meetups, []any{len(matches), next[i], 3600, i, "confirmed", epoch, epoch})
+	}
+	// What a peer finds that forgets a rule: in the first time that an asker has for others, somebody unverified is free, somebody in
+	// two pieces, and two with a match that was cancelled, as long ago as it takes to ask again, and less.
+	for asker := 1; asker <= compared; asker++ {
+		own := slices.DeleteFunc(slices.Clone(ofAskers), func(w ownedWindow) bool { return w.UserID != soultribe.UserID(asker) })
+		slices.SortFunc(own, func(a, b ownedWindow) int { return a.Start.Compare(b.Start) })
+		starts, _ := freeTime(own, []ownedWindow{newWindow(int64(asker), next[asker], next[asker].Add(time.Hour))}, epoch, epoch.Add(horizon))
+		edge := people + newcomers + writers + 3*asker
+		for _, free := range []struct {
+			user         int
+			from, length time.Duration
+		}{
+			{people + asker, 0, time.Hour},
+			{edge - 2, 0, 30 * time.Minute}, {edge - 2, 30 * time.Minute, 30 * time.Minute},
+			{edge - 1, 0, time.Hour},
+			{edge, 0, time.Hour},
+		} {
+			if err := slot(free.user, starts[0].Add(free.from), free.length, "UTC"); err != nil {
+				return nil, err
+			}
+		}
+		cancelled := func(other int, ago time.Duration) {
+			pair := []int{asker, other}
+			asked := asker % 2 // either of them
+			matches = append(matches, []any{pair[asked], pair[1-asked], "cancelled", epoch.AddDate(0, 0, -7), epoch.Add(-ago)})
+		}
+		cancelled(edge-1, 24*time.Hour)
+		cancelled(edge, 24*time.Hour-time.Minute)
 	}
 	d.lastSlot, d.lastToken, d.lastMatch, d.lastMeetup = int64(len(slots)), int64(len(tokens)), int64(len(matches)), int64(len(meetups))
 

@@ -37,7 +37,7 @@ func (r report) text() string {
 - %s, with %s
 - Go: %s
 - Peers: %s
-- Data: %d people with 8 slots each and %d without; pools of %d connections; everything on one machine
+- Data: %d people with 8 slots each and %d with one, two or none; pools of %d connections; everything on one machine
 - Method: %d passes of %v each, interleaved, in %v
 
 Times are medians of the passes. A ratio is that to the reference, %s, in the same pass: the median, and behind it the
@@ -53,7 +53,7 @@ Goals are judged by the figures as they are printed. Those to the fastest of sev
 %s
 ## Figures
 
-%s`, machine(), r.server, r.settings, runtime.Version(), strings.Join(versions(), ", "), r.people, newcomers+writers, poolSize,
+%s`, machine(), r.server, r.settings, runtime.Version(), strings.Join(versions(), ", "), r.people, newcomers+writers+edges, poolSize,
 		r.method.passes, r.method.slice, r.took.Round(time.Second), nameReference, nameAgain, r.goals(), r.figures())
 	return b.String()
 }
