@@ -5,11 +5,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"os"
 	"os/signal"
 	"strconv"
@@ -51,6 +52,14 @@ func run(ctx context.Context, progress io.Writer, people string, runs int, out s
 	if runs < 1 {
 		return fmt.Errorf("%d is not how often to make a call", runs)
 	}
+	// What cannot be written is to fail now, and not when everything is measured.
+	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // for everyone to read
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
 	server, err := pgserver.Start(ctx)
 	if err != nil {
 		return err
@@ -64,7 +73,7 @@ func run(ctx context.Context, progress io.Writer, people string, runs int, out s
 	}
 	text := report.String()
 	fmt.Print(text)
-	return os.WriteFile(out, []byte(text), 0o600)
+	return os.WriteFile(out, []byte(text), 0o644) //nolint:gosec // for everyone to read
 }
 
 // day is the first of the fortnight, and now the store's clock.
@@ -95,7 +104,7 @@ func measure(ctx context.Context, progress io.Writer, serverURL string, people, 
 		return err
 	}
 	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
-	name := fmt.Sprintf("soultribe_scale_%d", people)
+	name := "soultribe_scale_" + strings.ToLower(rand.Text()[:10])
 	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name); err != nil {
 		return err
 	}
@@ -122,6 +131,12 @@ func measure(ctx context.Context, progress io.Writer, serverURL string, people, 
 		return err
 	}
 	st, err := soultribe.New(pool, soultribe.WithClock(func() time.Time { return now }))
+	if err != nil {
+		return err
+	}
+	// The last two are of these connections.
+	err = pool.QueryRow(ctx, "SELECT string_agg(format('`%s` is %s', name, current_setting(name)), ', ' ORDER BY place)"+
+		` FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes', 'shared_buffers', 'work_mem', 'jit']) WITH ORDINALITY AS s (name, place)`).Scan(&r.settings)
 	if err != nil {
 		return err
 	}
@@ -174,8 +189,8 @@ func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people in
 			return err
 		}
 	}
-	random := rand.New(rand.NewPCG(1, uint64(people))) //nolint:gosec // the same people in each run
-	const step = 100_000                               // people a COPY
+	random := mathrand.New(mathrand.NewPCG(1, uint64(people))) //nolint:gosec // the same people in each run
+	const step = 100_000                                       // people a COPY
 	for first := 0; first < people; first += step {
 		n := min(step, people-first)
 		say(fmt.Sprintf("copying slots, %d%% done", 100*first/people))

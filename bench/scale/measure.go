@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -78,7 +77,7 @@ func (b *bench) all(ctx context.Context, plans bool) error {
 			return err
 		}
 	}
-	b.report.add("blocks written to temporary files by these searches", b.people, strconv.Itoa(b.temporary))
+	b.report.add(temporaryBlocks, b.people, "%.0f", float64(b.temporary))
 	// Nobody is free for longer than four hours.
 	asker, err := b.asker(ctx, len(askers), 5, 5*time.Hour)
 	if err != nil {
@@ -100,7 +99,7 @@ func (b *bench) all(ctx context.Context, plans bool) error {
 	return nil
 }
 
-// time reports the median of a call's time.
+// time reports the median of a call's time, in milliseconds.
 func (b *bench) time(name string, call func() error) error {
 	took := make([]time.Duration, b.runs)
 	for i := range took {
@@ -111,7 +110,7 @@ func (b *bench) time(name string, call func() error) error {
 		took[i] = time.Since(began)
 	}
 	slices.Sort(took)
-	b.report.add(name, b.people, fmt.Sprintf("%.1f", float64(took[len(took)/2].Microseconds())/1000))
+	b.report.add(name, b.people, "%.1f", float64(took[len(took)/2].Microseconds())/1000)
 	return nil
 }
 
@@ -138,7 +137,7 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 	find := func(q soultribe.CandidateQuery) (soultribe.Page[soultribe.Candidate], error) {
 		return b.st.Candidates(ctx, asker, q)
 	}
-	named := func(name string) string { return fmt.Sprintf("%s, asker with %d slots", name, slots) }
+	named := func(name string) string { return ofAsker(name, slots) }
 	var others int
 	err := b.pool.QueryRow(ctx, `SELECT count(*) FROM availabilityslot a JOIN availabilityslot o ON o.user_id <> a.user_id
 		AND o.start_dt_utc < a.end_dt_utc AND o.start_dt_utc > a.start_dt_utc - interval '24 hours' AND o.end_dt_utc > a.start_dt_utc
@@ -146,13 +145,13 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 	if err != nil {
 		return err
 	}
-	b.report.add(named("slots of others in the asker's time"), b.people, strconv.Itoa(others))
+	b.report.add(named("slots of others in the asker's time"), b.people, "%.0f", float64(others))
 	for _, search := range []struct {
 		name string
 		q    soultribe.CandidateQuery
 	}{
-		{"soonest first", soultribe.CandidateQuery{}},
-		{"most time first, all people", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1}},
+		{soonestFirst, soultribe.CandidateQuery{}},
+		{allPeople, soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1}},
 		{"most time first, by default", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst}},
 		{"most time first, 1/64", soultribe.CandidateQuery{Order: soultribe.MostTimeFirst, Share: 1. / 64}},
 	} {
@@ -173,10 +172,10 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 			name string
 			of   func(ctx context.Context, asker, other soultribe.UserID) (time.Duration, error)
 		}{
-			{"MutualAvailability", b.mutualTime},
-			{"the sum alone", b.sumOfPieces},
+			{"most time first, a query for each person, MutualAvailability", b.mutualTime},
+			{sumForEach, b.sumOfPieces},
 		} {
-			err := b.time(named("most time first, a query for each person, "+way.name), func() error { return b.eachPerson(ctx, asker, way.of) })
+			err := b.time(named(way.name), func() error { return b.eachPerson(ctx, asker, way.of) })
 			if err != nil {
 				return err
 			}
@@ -195,7 +194,7 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 		}
 		q.After = page.Next
 	}
-	err = b.time(named("soonest first, page 20"), func() error {
+	err = b.time(named(page20), func() error {
 		_, err := find(q)
 		return err
 	})
@@ -216,13 +215,12 @@ func (b *bench) searches(ctx context.Context, asker soultribe.UserID, slots int,
 		}
 		sampled += mean(page.Items)
 	}
-	b.report.add(named("time in common with the best 50 of 1/64, of that with the best 50 of all"), b.people,
-		fmt.Sprintf("%.0f %%", 100*float64(sampled/64)/float64(mean(exact.Items))))
+	b.report.add(named(bestOfSample), b.people, "%.0f %%", 100*float64(sampled/64)/float64(mean(exact.Items)))
 	byDefault, err := find(soultribe.CandidateQuery{Order: soultribe.MostTimeFirst})
 	if err != nil {
 		return err
 	}
-	b.report.add(named("share of people covered by default"), b.people, fmt.Sprintf("%.0f %%", 100*byDefault.Covered))
+	b.report.add(named("share of people covered by default"), b.people, "%.0f %%", 100*byDefault.Covered)
 	return nil
 }
 
