@@ -96,4 +96,4 @@ format: ## Format the Go code
 .PHONY: lint
 lint: ## Check format, go vet and the linters of .golangci.yaml
 	@scripts/check-format
-	@for module in $(MODULES); do (cd "$$module" && go vet ./... && $(LINT) run) || exit; done
+	@for module in $(MODULES) bench; do (cd "$$module" && go vet ./... && $(LINT) run) || exit; done

@@ -127,16 +127,17 @@ func fill(ctx context.Context, pool *pgxpool.Pool, people int) (*database, error
 				next[id] = start
 			}
 			length := time.Duration(2+r.IntN(15)) * 15 * time.Minute
-			pieces := time.Duration(1)
+			pieces := []time.Duration{length}
 			if id <= compared {
 				// The same time, which is to be merged.
-				pieces = 2
+				pieces = []time.Duration{length / 2, length / 2}
 				ofAskers = append(ofAskers, newWindow(int64(id), start, start.Add(length)))
 			}
-			for k := range pieces {
-				if err := slot(id, start.Add(k*length/pieces), length/pieces, zone); err != nil {
+			for _, piece := range pieces {
+				if err := slot(id, start, piece, zone); err != nil {
 					return nil, err
 				}
+				start = start.Add(piece)
 			}
 		}
 		for n := range 60 {

@@ -48,7 +48,7 @@ func measure(ctx context.Context, progress io.Writer, d *database, peers []peer,
 		for _, op := range ops {
 			order := slices.Clone(peers)
 			if pass > 0 {
-				rand.Shuffle(len(order), func(i, k int) { order[i], order[k] = order[k], order[i] })
+				rand.Shuffle(len(order), func(i, k int) { order[i], order[k] = order[k], order[i] }) //nolint:gosec // no secret
 			}
 			for _, p := range order {
 				if !op.has(p) {

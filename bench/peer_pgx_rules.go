@@ -47,6 +47,7 @@ func (r reference) slotsByTheRules(ctx context.Context, user soultribe.UserID) (
 	return nil, pgx.ErrNoRows
 }
 
+//nolint:gosec // SQL, without credentials
 const useTokenByTheRulesSQL = `WITH found AS (
 	SELECT t.id, t.user_id, t.sent_to, coalesce(t.changes_email, false) AS changes, t.used_at, t.expires_at,
 		CASE WHEN t.changes_email THEN coalesce(t.created_at < u.credentials_changed_at, false)
