@@ -67,10 +67,10 @@ func (r *report) goals() string {
 	}
 	least, most := slices.Min(r.sizes), slices.Max(r.sizes)
 	for _, name := range []string{soonestFirst, page20} {
+		if most < 100*least {
+			break
+		}
 		for _, slots := range askers {
-			if most < 100*least {
-				continue
-			}
 			name := ofAsker(name, slots)
 			is := math.Round(100*r.value(name, most)/r.value(name, least)) / 100
 			add(fmt.Sprintf("%s: time with %d people, to that with %d", name, most, least), "at most 2.00", "%.2f", is, is <= 2)
