@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -93,6 +94,66 @@ func (b *bench) all(ctx context.Context, plans bool) error {
 			return err
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return b.writes(ctx)
+}
+
+// writes has an account made, and people match and meet. Slots are not written here, as their constraint is left off.
+func (b *bench) writes(ctx context.Context) error {
+	hash, err := b.st.HashPassword(ctx, rand.Text())
+	if err != nil {
+		return err
+	}
+	var created []soultribe.UserID
+	create := func() error {
+		u, err := b.st.CreateUser(ctx, soultribe.NewUser{Email: rand.Text() + "@example.org", Hash: hash})
+		created = append(created, u.ID)
+		return err
+	}
+	verify := func() error {
+		token, err := b.st.IssueEmailVerification(ctx, created[0])
+		if err != nil {
+			return err
+		}
+		created = created[1:]
+		_, err = b.st.VerifyEmail(ctx, token.Secret())
+		return err
+	}
+	var one, other soultribe.UserID // of the pair, of which the next is of the two behind them
+	var match soultribe.MatchResult
+	pair := func() (err error) {
+		one, other = other+1, other+2
+		if match, err = b.st.RequestMatch(ctx, one, other); err != nil {
+			return err
+		}
+		_, err = b.st.AcceptMatch(ctx, other, match.ID)
+		return err
+	}
+	later := now
+	meet := func() error {
+		later = later.Add(time.Hour)
+		m, err := b.st.ProposeMeetup(ctx, one, soultribe.NewMeetup{MatchID: match.ID, Times: soultribe.Times{Start: later, Duration: time.Hour}})
+		if err != nil {
+			return err
+		}
+		if _, err := b.st.ConfirmMeetup(ctx, other, m.ID, m.Times); err != nil {
+			return err
+		}
+		_, err = b.st.CancelMeetup(ctx, one, m.ID)
+		return err
+	}
+	for _, write := range []struct {
+		name string
+		call func() error
+	}{
+		{"CreateUser", create},
+		{"IssueEmailVerification and VerifyEmail", verify},
+		{"RequestMatch and AcceptMatch", pair},
+		{"ProposeMeetup, ConfirmMeetup and CancelMeetup", meet},
+	} {
+		if err := b.time(write.name, write.call); err != nil {
 			return err
 		}
 	}
