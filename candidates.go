@@ -198,35 +198,36 @@ func soonestCandidates(t tables, name, newest string) statement {
 	own := func(columns ...string) squirrel.SelectBuilder {
 		return squirrel.Select(columns...).From(t.slot + " o").Where("o.user_id = s.user_id").Where(counts)
 	}
-	// What is quickly seen comes first: most slots that are too short have no other that goes on from them. These look
-	// for an id, which keeps them, too, from everybody's slots.
+	// What is quickly seen comes first: most slots that are too short have no other that goes on from them. All these look
+	// for an id, or are sorted by it, which keeps them, too, from everybody's slots.
 	adjacent := own("o.id").Where("o.start_dt_utc > s.start_dt_utc AND o.start_dt_utc <= s.end_dt_utc").Limit(1)
 	// Of those, what is theirs of the time that it takes adds up to all of it, or it has a gap. Where slots overlap, as the
 	// constraint is missing, it may be more.
 	goesOn := func(first string) string {
 		enough := first + " + f.at_least"
-		behind := own("sum(least(o.end_dt_utc, " + enough + ") - greatest(o.start_dt_utc, " + first + "))").
+		behind := own("o.start_dt_utc", "o.end_dt_utc").OrderBy("o.start_dt_utc", "o.id").
 			Where("o.start_dt_utc < o.end_dt_utc AND o.end_dt_utc > " + first + " AND o.start_dt_utc >= s.start_dt_utc AND o.start_dt_utc < (" + enough + ")")
-		return "(" + constant(adjacent) + ") IS NOT NULL AND (" + enough + ") <= f.ends_at AND (" + constant(behind) + ") >= f.at_least"
+		sum := squirrel.Select("sum(least(o.end_dt_utc, " + enough + ") - greatest(o.start_dt_utc, " + first + "))").From("(" + constant(behind) + ") o")
+		return "(" + constant(adjacent) + ") IS NOT NULL AND (" + enough + ") <= f.ends_at AND (" + constant(sum) + ") >= f.at_least"
 	}
 	const late = "(clock_timestamp() - statement_timestamp()) >= f.within"
-	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from the one before it, or
+	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from one before it, or
 	// comes after one that is long enough, does not begin the first window either. To see that before windows are merged keeps
 	// one person's many slots from being merged once for each.
-	inWindow := own("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").Where("o.start_dt_utc < o.end_dt_utc AND " + meets("o", "e.starts_at", "e.ends_at"))
-	come := squirrel.Select("e.place").From("free e").CrossJoin("LATERAL unnest((" + constant(inWindow) + ") * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
+	inWindow := own("o.start_dt_utc", "o.end_dt_utc").Where("o.start_dt_utc < o.end_dt_utc AND "+meets("o", "e.starts_at", "e.ends_at")).OrderBy("o.start_dt_utc", "o.id")
+	come := squirrel.Select("e.place").From("free e").
+		CrossJoin("LATERAL unnest((SELECT range_agg(tsrange(o.start_dt_utc, o.end_dt_utc)) FROM (" + constant(inWindow) + ") o) * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
 		Where("e.place < f.place AND NOT e.begun AND (upper(r) - lower(r)) >= e.at_least").Limit(1)
-	earlier := own("o.id").Where("o.start_dt_utc >= f.starts_at AND o.start_dt_utc < s.start_dt_utc").
-		Where("(least(o.end_dt_utc, f.ends_at) - o.start_dt_utc) >= f.at_least").Limit(1)
-	before := own("o.end_dt_utc").Where("o.start_dt_utc < s.start_dt_utc"+
-		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
-	leads := "NOT coalesce((" + constant(before) + ") >= s.start_dt_utc, false) AND (" + constant(earlier) + ") IS NULL"
+	before := own("o.id").Where("o.start_dt_utc < s.start_dt_utc AND o.start_dt_utc > (f.starts_at - interval '24 hours')").
+		Where("(o.end_dt_utc >= s.start_dt_utc OR (least(o.end_dt_utc, f.ends_at) - greatest(o.start_dt_utc, f.starts_at)) >= f.at_least)").
+		OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
+	leads := "(" + constant(before) + ") IS NULL"
 	found := func(first, leads, where, direction string, keys ...string) squirrel.SelectBuilder {
 		// Of slots that overlap, as the constraint is missing, the person comes with the one that lasts longest.
-		lasting := own("o.start_dt_utc", "o.end_dt_utc").
+		longest := own("o.start_dt_utc", "o.end_dt_utc").
 			Where("o.start_dt_utc <= "+first+" AND o.start_dt_utc > ("+first+" - interval '24 hours') AND o.end_dt_utc > "+first).
-			OrderBy("o.end_dt_utc DESC", "o.start_dt_utc DESC").Limit(1)
-		begins := squirrel.Select("w.first = " + first + " AND (s.start_dt_utc, s.end_dt_utc) = (" + constant(lasting) + ") AS begins").Suffix("OFFSET 0")
+			OrderBy("o.end_dt_utc DESC", "o.start_dt_utc DESC", "o.id DESC").Limit(1)
+		begins := squirrel.Select("w.first = " + first + " AND ((SELECT c.apart FROM constrained c) OR (s.start_dt_utc, s.end_dt_utc) = (" + constant(longest) + ")) AS begins").Suffix("OFFSET 0")
 		// Outside of CASE the equation would be taken for what hardly a row fulfils, and then it would seem best to sort
 		// all of them.
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
@@ -249,6 +250,7 @@ func soonestCandidates(t tables, name, newest string) statement {
 			From(unnest(unseen("$2::timestamp[]"), unseen("$3::timestamp[]"), unseen("$7::boolean[]"), unseen("$8::timestamp[]"), unseen("$9::timestamp[]"), unseen("$10::bigint[]")) +
 				" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
 		askerHorizon(),
+		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
 		// ones not at all.
 		with{"page", squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
