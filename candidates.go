@@ -213,7 +213,7 @@ func soonestCandidates(t tables, name, newest string) statement {
 	const late = "(clock_timestamp() - statement_timestamp()) >= f.within"
 	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from one before it, or
 	// comes after one that is long enough, does not begin the first window either. To see that before windows are merged keeps
-	// one person's many slots from being merged once for each.
+	// one person's many slots from being merged once for each. In the first four windows there is little to be saved by it.
 	inWindow := own("o.start_dt_utc", "o.end_dt_utc").Where("o.start_dt_utc < o.end_dt_utc AND "+meets("o", "e.starts_at", "e.ends_at")).OrderBy("o.start_dt_utc", "o.id")
 	come := squirrel.Select("e.place").From("free e").
 		CrossJoin("LATERAL unnest((SELECT range_agg(tsrange(o.start_dt_utc, o.end_dt_utc)) FROM (" + constant(inWindow) + ") o) * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
@@ -233,7 +233,7 @@ func soonestCandidates(t tables, name, newest string) statement {
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "b.begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", counts)).CrossJoin("LATERAL ("+constant(begins)+") b").Where(where).Where(others("s.user_id")).
-			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+leads+" AND ("+constant(come)+") IS NULL THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+leads+" AND (f.place <= 8 OR ("+constant(come)+") IS NULL) THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN b.begins THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}
