@@ -36,9 +36,10 @@ const (
 // a window of AtLeast with the actor between From and To, and who have no match with the actor but one
 // that was cancelled and may be asked for again. The actor's confirmed meetups are cut out.
 //
-// The pages of a SoonestFirst list are of the slots that were committed when the first was read, as far as they are
-// still there: whoever adds slots meanwhile comes once all the same. Only a slot of a lower id that was committed after that
-// can keep a person off. In a MostTimeFirst list who gains time meanwhile can be missed, and who loses some come twice.
+// The pages of a SoonestFirst list are of the slots that were there when the first was read: whoever adds slots meanwhile,
+// be it the actor, comes once all the same. But a slot that is deleted, if only to be made anew, is not on later pages,
+// and one with a lower id that was committed later may keep a person off. In a MostTimeFirst list who gains time
+// meanwhile can be missed, and who loses some come twice.
 type CandidateQuery struct {
 	From    time.Time     // the zero time means now
 	To      time.Time     // the zero time means 14 days after From; 366 days after it at most
@@ -105,11 +106,12 @@ func newCandidateStatements(t tables) candidateStatements {
 	// As last counted by VACUUM or ANALYZE. Where nothing was counted, as never in a table that is partitioned, a slot takes some 100 bytes.
 	all := entriesWithout(slotCount, "CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint"+
 		" ELSE (SELECT (sum(pg_relation_size(p.relid)) / 100)::bigint FROM pg_partition_tree(c.oid) p) END").From("pg_catalog.pg_class c").Where("c.oid = " + regclass(t.slot))
+	newest := entriesWithout(newestSlot, "coalesce(max(s.id), 0)::bigint").From(t.slot + " s")
 	return candidateStatements{
-		asker:           compile("CandidatesAsker", union(asker...)),
+		asker:           compile("CandidatesAsker", union(append(slices.Clone(asker), newest)...)),
 		askerAmongAll:   compile("CandidatesAskerAmongAll", union(append(asker, all)...)),
-		soonest:         soonestCandidates(t, "CandidatesSoonest", ""),
-		soonestLater:    soonestCandidates(t, "CandidatesSoonestLater", unseen("$12::bigint")),
+		soonest:         soonestCandidates(t, "CandidatesSoonest", false),
+		soonestLater:    soonestCandidates(t, "CandidatesSoonestLater", true),
 		mostTime:        mostTimeCandidates(t, false),
 		mostTimeByGroup: mostTimeCandidates(t, true),
 	}
@@ -186,14 +188,11 @@ func sharedWindows(t tables, user, counts string) string {
 // Once $11 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
 // is not true is where the search has ended.
 //
-// Newest is the last id of a slot when the first page was read, whose own statement has "" for it. Pages of the same list
-// take no slot for one that is newer, so that nobody who makes one meanwhile has come with it already, where the list
-// has gone on from, or comes with it again.
-func soonestCandidates(t tables, name, newest string) statement {
-	counts, latest := "o.id <= "+newest, newest
-	if newest == "" {
-		counts, latest = "true", "(SELECT max(o.id)::bigint FROM "+t.slot+" o)"
-	}
+// $12 is the last id that a slot had when the asker's time was read for the first page. None counts that is newer, so that
+// nobody who makes one meanwhile has come with it already, where the list has gone on from, or comes with it again. On a
+// later page there may be many, which are to be passed by at once.
+func soonestCandidates(t tables, name string, later bool) statement {
+	counts := "o.id <= " + unseen("$12::bigint")
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
 	own := func(columns ...string) squirrel.SelectBuilder {
 		return squirrel.Select(columns...).From(t.slot + " o").Where("o.user_id = s.user_id").Where(counts)
@@ -222,6 +221,10 @@ func soonestCandidates(t tables, name, newest string) statement {
 		Where("(o.end_dt_utc >= s.start_dt_utc OR (least(o.end_dt_utc, f.ends_at) - greatest(o.start_dt_utc, f.starts_at)) >= f.at_least)").
 		OrderBy("o.start_dt_utc DESC", "o.id DESC").Limit(1)
 	leads := "(" + constant(before) + ") IS NULL"
+	old := "true"
+	if later {
+		old = "(" + constant(own("o.id").Where("o.start_dt_utc = s.start_dt_utc AND o.end_dt_utc = s.end_dt_utc").Limit(1)) + ") IS NOT NULL"
+	}
 	found := func(first, leads, where, direction string, keys ...string) squirrel.SelectBuilder {
 		// Of slots that overlap, as the constraint is missing, the person comes with the one that lasts longest.
 		longest := own("o.start_dt_utc", "o.end_dt_utc").
@@ -233,7 +236,7 @@ func soonestCandidates(t tables, name, newest string) statement {
 		return squirrel.Select("s.start_dt_utc", "s.end_dt_utc", "s.user_id", keys[0]+" AS key1", keys[1]+" AS key2", keys[2]+" AS key3",
 			first+" AS first", "w.starts", "w.ends", "w.time", "b.begins", late+" AS late").
 			From(t.slot+" s").CrossJoin(sharedWindows(t, "s.user_id", counts)).CrossJoin("LATERAL ("+constant(begins)+") b").Where(where).Where(others("s.user_id")).
-			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+leads+" AND (f.place <= 8 OR ("+constant(come)+") IS NULL) THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
+			Where("CASE WHEN ((least(s.end_dt_utc, f.ends_at) - "+first+") >= f.at_least OR "+goesOn(first)+") AND "+old+" AND "+leads+" AND (f.place <= 8 OR ("+constant(come)+") IS NULL) THEN "+verified(t, "s.user_id")+" OR "+late+" ELSE "+late+" END").
 			Where("CASE WHEN b.begins THEN true ELSE "+late+" END").
 			OrderBy("s.start_dt_utc"+direction, "s.end_dt_utc"+direction, "s.user_id"+direction).Suffix(limited)
 	}
@@ -245,7 +248,7 @@ func soonestCandidates(t tables, name, newest string) statement {
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", ends+" - f.starts_at", "s.user_id")
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
-	return compile(name, squirrel.Select(candidateColumns, latest, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
+	return compile(name, squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
 			From(unnest(unseen("$2::timestamp[]"), unseen("$3::timestamp[]"), unseen("$7::boolean[]"), unseen("$8::timestamp[]"), unseen("$9::timestamp[]"), unseen("$10::bigint[]")) +
 				" WITH ORDINALITY AS f (starts_at, ends_at, begun, behind_start, behind_end, behind_user, place)")},
@@ -343,16 +346,16 @@ type ranked struct {
 	first      time.Time
 	total      int64 // microseconds
 	start, end int64 // of the slot with which the first window begins, as it is stored, for SoonestFirst
-	extent     int64 // what the list is of: for SoonestFirst no slot behind this id, for MostTimeFirst so many groups of people
+	looked     int64 // at how many groups of people
 	counts     bool  // else the search ended here
 }
 
-// scanRanked reads a candidate. Without one, for MostTimeFirst, the row still tells at how many groups the search has looked.
+// scanRanked reads a candidate. Without one the row still tells at how many groups the search has looked.
 func scanRanked(r *rowReader) ranked {
 	c := ranked{Candidate: Candidate{UserID: UserID(r.integer()), DisplayName: r.text(), Timezone: r.text()}, first: r.time(), total: r.integer()}
 	c.Total = time.Duration(c.total) * time.Microsecond
 	starts, ends := r.times(), r.times()
-	c.start, c.end, c.extent, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
+	c.start, c.end, c.looked, c.counts = r.micros(), r.micros(), r.integer(), r.boolean()
 	c.Windows = make([]Window, min(len(starts), len(ends)))
 	for i := range c.Windows {
 		c.Windows[i] = Window{starts[i], ends[i]}
@@ -458,7 +461,11 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	errQuery := q.validate()
 	key := newListKey(op, actor, q.From.UnixMicro(), q.To.UnixMicro(), q.AtLeast, q.Order, q.Share)
 	at := firstPosition(q.Order)
-	later, errCursor := key.decode(q.After, &at.from, &at.to, &at.rank, &at.start, &at.end, &at.user, &at.newest)
+	position := []*int64{&at.from, &at.to, &at.rank, &at.start, &at.end, &at.user}
+	if q.Order == SoonestFirst {
+		position = append(position, &at.newest)
+	}
+	later, errCursor := key.decode(q.After, position...)
 	if later {
 		errCursor = at.check(q.Order)
 		q.From, q.To = time.UnixMicro(at.from), time.UnixMicro(at.to)
@@ -482,9 +489,9 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 	}
 	cursor := func(r ranked) Cursor {
 		if q.Order == MostTimeFirst {
-			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID), at.newest)
+			return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.total, at.start, at.end, int64(r.UserID))
 		}
-		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID), r.extent)
+		return key.encode(span.Start.UnixMicro(), span.End.UnixMicro(), r.first.UnixMicro(), r.start, r.end, int64(r.UserID), a.newest)
 	}
 	var ended Cursor // where the search did, for want of time
 	if i := slices.IndexFunc(rows, func(r ranked) bool { return !r.counts }); i >= 0 {
@@ -507,10 +514,10 @@ func (p *Postgres) Candidates(ctx context.Context, actor UserID, q CandidateQuer
 // soonest finds so many people at most.
 func (p *Postgres) soonest(ctx context.Context, a asker, q CandidateQuery, at candidatePosition, later bool, limit int) ([]ranked, error) {
 	windows, behind := at.after(a.free)
-	args := slices.Concat([]any{a.leftOut}, windows, []any{q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds()})
+	args := slices.Concat([]any{a.leftOut}, windows, []any{q.microseconds(), q.MaxWindows, limit}, behind, []any{q.within().Microseconds(), a.newest})
 	find := p.sql.soonest
 	if later {
-		find, args = p.sql.soonestLater, append(args, at.newest)
+		find = p.sql.soonestLater
 	}
 	return queryAll(ctx, p, "Candidates", find, scanRanked, args...)
 }
@@ -536,7 +543,7 @@ func (p *Postgres) mostTime(ctx context.Context, a asker, q CandidateQuery, at *
 	if err != nil {
 		return nil, err
 	}
-	at.end = rows[0].extent
+	at.end = rows[0].looked
 	if isFirst {
 		turn.Add(uint64(at.end))
 	}
@@ -588,6 +595,7 @@ type asker struct {
 	free     []Window // for long enough
 	leftOut  []int64  // the asker, and whom the asker is matched with
 	allSlots int64    // of all people, as last counted by VACUUM or ANALYZE; for MostTimeFirst only
+	newest   int64    // the last id of a slot when the first page was read; for SoonestFirst only
 }
 
 func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q CandidateQuery, newest int64, now time.Time) (asker, error) {
@@ -611,6 +619,8 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 			a.leftOut = append(a.leftOut, e.id)
 		case slotCount:
 			a.allSlots = e.id
+		case newestSlot:
+			a.newest = min(e.id, newest)
 		}
 	}
 	free, busy := mergeWindows(windowsOf(known, isFree, actor)), mergeWindows(windowsOf(known, isBusy, actor))

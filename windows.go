@@ -25,11 +25,12 @@ type entry struct {
 type entryKind int64
 
 const (
-	isThere   entryKind = iota // the person exists
-	isFree                     // in the window
-	isBusy                     // likewise
-	isMatched                  // with the person of that id
-	slotCount                  // the id is how many slots there are of all people
+	isThere    entryKind = iota // the person exists
+	isFree                      // in the window
+	isBusy                      // likewise
+	isMatched                   // with the person of that id
+	slotCount                   // the id is how many slots there are of all people
+	newestSlot                  // the id is the last one of a slot of all people
 )
 
 // entries is a part of such a statement: those of a kind.
