@@ -128,6 +128,12 @@ func unseen(parameter string) string { return "(SELECT " + parameter + ")" }
 // limited has so many people returned at most, unseen too.
 const limited = "LIMIT (SELECT $6::bigint)"
 
+// page limits a part of a search. The planner takes what it does not know for a tenth of all rows, and compiles so costly a plan
+// for a second (jit_above_cost), if it does not know what cannot be exceeded.
+func page(part squirrel.SelectBuilder) squirrel.SelectBuilder {
+	return squirrel.Select("p.*").From("(" + constant(part.Suffix(limited)) + ") p").Limit(maxLimit + 1)
+}
+
 // others says that a user is none of those to leave out, which is looked up, where <> ALL would compare with each.
 func others(user string) string {
 	return "NOT (" + user + " IN (SELECT x.id FROM unnest($1::bigint[]) AS x (id)))"
@@ -247,6 +253,7 @@ func soonestCandidates(t tables, name string, later bool) statement {
 		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - "+ends, "(0 - 1) - s.user_id") // as 0 less the smallest id is none
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", ends+" - f.starts_at", "s.user_id")
+	either := page(squirrel.Select("e.*").From("((" + constant(begun) + ") UNION ALL (" + constant(coming) + ")) e"))
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
 	return compile(name, squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
@@ -256,9 +263,9 @@ func soonestCandidates(t tables, name string, later bool) statement {
 		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
 		// ones not at all.
-		with{"page", squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
-			CrossJoin("LATERAL (("+constant(begun)+") UNION ALL ("+constant(coming)+")) c").
-			OrderBy("f.place", "c.key1", "c.key2", "c.key3").Suffix(limited)})
+		with{"page", page(squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
+			CrossJoin("LATERAL ("+constant(either)+") c").
+			OrderBy("f.place", "c.key1", "c.key2", "c.key3"))})
 }
 
 const (
