@@ -37,9 +37,10 @@ const (
 // that was cancelled and may be asked for again. The actor's confirmed meetups are cut out.
 //
 // The pages of a SoonestFirst list are of the slots that were there when the first was read: whoever adds slots meanwhile,
-// be it the actor, comes once all the same. But a slot that is deleted, if only to be made anew, is not on later pages,
-// and one with a lower id that was committed later may keep a person off. In a MostTimeFirst list who gains time
-// meanwhile can be missed, and who loses some come twice.
+// be it the actor, comes once all the same. Slots are new by their ids, so that one that was being added just then, by
+// a transaction that had not committed, can keep its person off. What else is changed meanwhile can have somebody come
+// twice, or not: a slot that is moved or deleted, if only to be made anew, and a meetup of the actor's that is
+// confirmed. In a MostTimeFirst list who gains time meanwhile can be missed, and who loses some come twice.
 type CandidateQuery struct {
 	From    time.Time     // the zero time means now
 	To      time.Time     // the zero time means 14 days after From; 366 days after it at most
@@ -106,7 +107,8 @@ func newCandidateStatements(t tables) candidateStatements {
 	// As last counted by VACUUM or ANALYZE. Where nothing was counted, as never in a table that is partitioned, a slot takes some 100 bytes.
 	all := entriesWithout(slotCount, "CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint"+
 		" ELSE (SELECT (sum(pg_relation_size(p.relid)) / 100)::bigint FROM pg_partition_tree(c.oid) p) END").From("pg_catalog.pg_class c").Where("c.oid = " + regclass(t.slot))
-	newest := entriesWithout(newestSlot, "coalesce(max(s.id), 0)::bigint").From(t.slot + " s")
+	// A later page has it in its cursor.
+	newest := entriesWithout(newestSlot, fmt.Sprintf("CASE WHEN $5::bigint < %d THEN $5::bigint ELSE coalesce((SELECT max(s.id) FROM %s s), 0)::bigint END", int64(math.MaxInt64), t.slot))
 	return candidateStatements{
 		asker:           compile("CandidatesAsker", union(append(slices.Clone(asker), newest)...)),
 		askerAmongAll:   compile("CandidatesAskerAmongAll", union(append(asker, all)...)),
@@ -128,9 +130,9 @@ func unseen(parameter string) string { return "(SELECT " + parameter + ")" }
 // limited has so many people returned at most, unseen too.
 const limited = "LIMIT (SELECT $6::bigint)"
 
-// page limits a part of a search. The planner takes what it does not know for a tenth of all rows, and compiles so costly a plan
-// for a second (jit_above_cost), if it does not know what cannot be exceeded.
-func page(part squirrel.SelectBuilder) squirrel.SelectBuilder {
+// pageOf limits a part of a search. The planner takes a limit that it does not know for a tenth of all rows. That makes a plan so
+// costly that it is compiled, for a second (jit_above_cost); so it is told what no limit exceeds.
+func pageOf(part squirrel.SelectBuilder) squirrel.SelectBuilder {
 	return squirrel.Select("p.*").From("(" + constant(part.Suffix(limited)) + ") p").Limit(maxLimit + 1)
 }
 
@@ -169,7 +171,8 @@ func verified(t tables, user string) string {
 }
 
 // sharedWindows is one row w of the windows that a person shares with the asker: what of the person's
-// slots, merged, is in the asker's time. Where there is none, first is NULL. The slots are sorted as in freeTime.
+// slots o that fulfil a condition, merged, is in the asker's time. Where there is none, first is NULL. The slots are
+// sorted as in freeTime.
 func sharedWindows(t tables, user, counts string) string {
 	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").Where(counts).
 		Where("o.user_id = "+user+" AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)"+
@@ -194,9 +197,9 @@ func sharedWindows(t tables, user, counts string) string {
 // Once $11 microseconds have passed every slot comes, so that the page is full at once. The first one whose last column
 // is not true is where the search has ended.
 //
-// $12 is the last id that a slot had when the asker's time was read for the first page. None counts that is newer, so that
-// nobody who makes one meanwhile has come with it already, where the list has gone on from, or comes with it again. On a
-// later page there may be many, which are to be passed by at once.
+// $12 is the last id that a slot had when the asker's time was read for the first page. None counts that is newer. Otherwise
+// a slot that is made while somebody pages could have its person be taken for one who has come, or come again. The
+// statement for later pages has one more condition: there may be many such slots then, none of which is to be merged.
 func soonestCandidates(t tables, name string, later bool) statement {
 	counts := "o.id <= " + unseen("$12::bigint")
 	const slot = "(s.start_dt_utc, s.end_dt_utc, s.user_id)"
@@ -253,7 +256,7 @@ func soonestCandidates(t tables, name string, later bool) statement {
 		" DESC", "f.starts_at - s.start_dt_utc", "f.starts_at - "+ends, "(0 - 1) - s.user_id") // as 0 less the smallest id is none
 	coming := found("s.start_dt_utc", leads, "NOT f.begun AND "+slot+" > (f.behind_start, f.behind_end, f.behind_user) AND s.start_dt_utc < f.ends_at",
 		"", "s.start_dt_utc - f.starts_at", ends+" - f.starts_at", "s.user_id")
-	either := page(squirrel.Select("e.*").From("((" + constant(begun) + ") UNION ALL (" + constant(coming) + ")) e"))
+	either := pageOf(squirrel.Select("e.*").From("((" + constant(begun) + ") UNION ALL (" + constant(coming) + ")) e"))
 	order := []string{"c.place", "c.key1", "c.key2", "c.key3"}
 	return compile(name, squirrel.Select(candidateColumns, everyGroup, "NOT c.late OR c.begins AND "+verified(t, "c.user_id")).From("page c").LeftJoin(profileOf(t, "c.user_id")+" ON true").OrderBy(order...),
 		with{"free", squirrel.Select("f.*", asInterval("$4::bigint")+" AS at_least", asInterval("$11::bigint")+" AS within").
@@ -263,7 +266,7 @@ func soonestCandidates(t tables, name string, later bool) statement {
 		with{"constrained", squirrel.Select(slotsApart(t) + " AS apart")},
 		// The subquery, which OFFSET keeps apart, comes sorted: so one part is read after the other, and the last
 		// ones not at all.
-		with{"page", page(squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
+		with{"page", pageOf(squirrel.Select("f.place", "c.*", "c.time AS total").From("(SELECT * FROM free ORDER BY place OFFSET 0) f").
 			CrossJoin("LATERAL ("+constant(either)+") c").
 			OrderBy("f.place", "c.key1", "c.key2", "c.key3"))})
 }
@@ -398,8 +401,9 @@ func (q *CandidateQuery) validate() error {
 
 // candidatePosition is where a list of candidates goes on, with the horizon of its first page, as now
 // moves on. For SoonestFirst it is behind the slot from start to end, as they are stored, of a user whose
-// first window begins at rank, and newest is the last id of a slot then; for MostTimeFirst it is behind a user who has
-// rank microseconds, and start and end are the first group of people, and the number of groups, of which the list consists.
+// first window begins at rank, and newest is the last id of a slot at the first page; for MostTimeFirst it is behind a
+// user who has rank microseconds, and start and end are the first group of people, and the number of groups, of which the
+// list consists. Newest is the largest number where all slots count.
 type candidatePosition struct{ from, to, rank, start, end, user, newest int64 }
 
 // firstPosition is ahead of everyone.
@@ -627,7 +631,7 @@ func (p *Postgres) asker(ctx context.Context, actor UserID, span Window, q Candi
 		case slotCount:
 			a.allSlots = e.id
 		case newestSlot:
-			a.newest = min(e.id, newest)
+			a.newest = e.id
 		}
 	}
 	free, busy := mergeWindows(windowsOf(known, isFree, actor)), mergeWindows(windowsOf(known, isBusy, actor))

@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	passes := flag.Int("passes", 7, "how often each peer runs each operation")
+	passes := flag.Int("passes", 11, "how often each peer runs each operation")
 	slice := flag.Duration("slice", 50*time.Millisecond, "how long the reference runs an operation in a pass")
 	people := flag.Int("people", 1000, "how many people have slots")
 	only := flag.String("run", "", "a regular expression of the operations to run; the others are left out")

@@ -37,14 +37,14 @@ func (r report) text() string {
 - %s, with %s
 - Go: %s
 - Peers: %s
-- Data: %d people with 8 slots each and %d with one, two or none; pools of %d connections; everything on one machine
-- Method: %d passes of %v each, interleaved, in %v
+- Data: %d people with 8 slots or more each and %d with one, two or none; pools of %d connections; everything on one machine
+- Method: %d passes, interleaved, in each of which the reference runs an operation for %v, and the others as often; in %v
 
 Times are medians of the passes. A ratio is that to the reference, %s, in the same pass: the median, and behind it the
 quartiles. %q is the reference once more, so that its ratios are noise. Bytes and allocations are those of the Go
 process, medians too. Processor time is that of the Go process and the server, one call after the other: what else the
 machine does is not in it. Where calls come one after the other the two have a processor each, if there are two and the
-server is the benchmark's own.
+server is a process of the benchmark's that it may move.
 
 Goals are judged by the figures as they are printed. Those to the fastest of several are the largest of the ratios to them.
 

@@ -65,7 +65,7 @@ func run(ctx context.Context, progress io.Writer, people string, runs int, out s
 		return err
 	}
 	defer server.Stop()
-	report := newReport(server.Description, sizes)
+	report := newReport(server.Description, sizes, runs)
 	for i, n := range sizes {
 		if err := measure(ctx, progress, server.URL, n, runs, report, i == len(sizes)-1); err != nil {
 			return err
@@ -144,7 +144,7 @@ func measure(ctx context.Context, progress io.Writer, serverURL string, people, 
 	return b.all(ctx, plans)
 }
 
-// load copies people and their slots into new tables. The exclusion constraint is left off: no search reads its
+// load copies people and their slots into new tables. The exclusion constraint is one of no row: no search reads its
 // index, and it takes by far the longest to build.
 func load(ctx context.Context, progress io.Writer, pool *pgxpool.Pool, people int) error {
 	if err := schema.Migrate(ctx, pool); err != nil {

@@ -8,7 +8,7 @@ import (
 
 // fakeReport has values by which all goals are met to the very figure.
 func fakeReport(sizes ...int) *report {
-	r := newReport("PostgreSQL", sizes)
+	r := newReport("PostgreSQL", sizes, 1)
 	for _, n := range sizes {
 		for _, slots := range askers {
 			r.add(ofAsker(soonestFirst, slots), n, "%.1f", 1)
