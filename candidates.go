@@ -170,18 +170,22 @@ func verified(t tables, user string) string {
 	return "(SELECT u.email_verified_at IS NOT NULL FROM " + t.user + " u WHERE u.id = " + user + ")"
 }
 
-// sharedWindows is one row w of the windows that a person shares with the asker: what of the person's
-// slots o that fulfil a condition, merged, is in the asker's time. Where there is none, first is NULL. The slots are
-// sorted as in freeTime.
+// multirange is a person's slots o that fulfil a condition, merged. They are sorted as in freeTime.
+func multirange(t tables, user, condition string) string {
+	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").Where("o.user_id = "+user+" AND o.start_dt_utc < o.end_dt_utc").
+		Where(condition).OrderBy("o.start_dt_utc", "o.id")
+	return "(" + constant(squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From("("+constant(own)+") o")) + ")"
+}
+
+// sharedWindows is one row w of the windows that a person shares with the asker: what of the person's slots o that
+// fulfil a condition, merged, is in the asker's time. Where there is none, first is NULL.
 func sharedWindows(t tables, user, counts string) string {
-	own := squirrel.Select("o.start_dt_utc", "o.end_dt_utc").From(t.slot+" o").Where(counts).
-		Where("o.user_id = "+user+" AND o.start_dt_utc < o.end_dt_utc AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)"+
-			" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')").OrderBy("o.start_dt_utc", "o.id")
-	slots := squirrel.Select("range_agg(tsrange(o.start_dt_utc, o.end_dt_utc))").From("(" + constant(own) + ") o")
+	slots := multirange(t, user, counts+" AND o.start_dt_utc < (SELECT h.ends_at FROM horizon h)"+
+		" AND o.start_dt_utc > ((SELECT h.starts_at FROM horizon h) - interval '24 hours')")
 	// What unnest makes of a multirange is in order.
 	windows := squirrel.Select("min(lower(r)) AS first", "array_agg(lower(r)) AS starts", "array_agg(upper(r)) AS ends",
 		microseconds("upper(r) - lower(r)")+" AS time").
-		From("unnest((" + constant(slots) + ") * (SELECT h.free FROM horizon h)) AS r").Where("(upper(r) - lower(r)) >= (SELECT h.at_least FROM horizon h)")
+		From("unnest(" + slots + " * (SELECT h.free FROM horizon h)) AS r").Where("(upper(r) - lower(r)) >= (SELECT h.at_least FROM horizon h)")
 	return "LATERAL (" + constant(windows) + ") w"
 }
 
@@ -222,9 +226,9 @@ func soonestCandidates(t tables, name string, later bool) statement {
 	// Whoever shares a window of the asker's before this one has come with it, and a slot that goes on from one before it, or
 	// comes after one that is long enough, does not begin the first window either. To see that before windows are merged keeps
 	// one person's many slots from being merged once for each. In the first four windows there is little to be saved by it.
-	inWindow := own("o.start_dt_utc", "o.end_dt_utc").Where("o.start_dt_utc < o.end_dt_utc AND "+meets("o", "e.starts_at", "e.ends_at")).OrderBy("o.start_dt_utc", "o.id")
+	inWindow := multirange(t, "s.user_id", counts+" AND "+meets("o", "e.starts_at", "e.ends_at"))
 	come := squirrel.Select("e.place").From("free e").
-		CrossJoin("LATERAL unnest((SELECT range_agg(tsrange(o.start_dt_utc, o.end_dt_utc)) FROM (" + constant(inWindow) + ") o) * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
+		CrossJoin("LATERAL unnest(" + inWindow + " * tsmultirange(tsrange(e.starts_at, e.ends_at))) AS r").
 		Where("e.place < f.place AND NOT e.begun AND (upper(r) - lower(r)) >= e.at_least").Limit(1)
 	before := own("o.id").Where("o.start_dt_utc < s.start_dt_utc AND o.start_dt_utc > (f.starts_at - interval '24 hours')").
 		Where("(o.end_dt_utc >= s.start_dt_utc OR (least(o.end_dt_utc, f.ends_at) - greatest(o.start_dt_utc, f.starts_at)) >= f.at_least)").
